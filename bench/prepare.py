@@ -1,0 +1,136 @@
+"""How fast a data set is prepared, and in how much memory: `python bench/prepare.py ARCHIVE...` (zips of images in class folders).
+
+Each archive is prepared by one process and by one a core, and by the peer: the usual single-process loop over zipfile and
+Pillow that keeps everything in memory. Then the same image is prepared 10,000 and 60,000 times, to see whether memory grows.
+Prints a table and one JSON line. Memory is each process's peak resident set, of the main one and summed over all; CPU seconds are
+of all processes and tell what a busy machine hides. The load is the average of the last minute when the row was measured.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HOUSE = Path(__file__).resolve().parents[1]
+POLL_SECONDS = 0.02
+
+PEER = """
+import io, sys, zipfile
+from pathlib import Path
+import numpy as np
+from PIL import Image
+
+archive, out = sys.argv[1:]
+images, labels = [], []
+with zipfile.ZipFile(archive) as file:
+    names = sorted(name for name in file.namelist() if not name.endswith("/"))
+    classes = sorted({name.split("/")[0] for name in names})
+    for name in names:
+        with Image.open(io.BytesIO(file.read(name))) as image:
+            images.append(np.array(image))
+        labels.append(classes.index(name.split("/")[0]))
+np.save(Path(out) / "examples.npy", np.stack(images))
+np.save(Path(out) / "labels.npy", np.array(labels))
+"""
+
+
+class Use(NamedTuple):
+    """What a process has used so far."""
+
+    peak_bytes: int
+    cpu_seconds: float
+
+
+def used_by(session: int) -> dict[int, Use]:
+    """What every process in a session has used, as far as it is still there."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit():
+                continue
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                status = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines())
+                peak = 1024 * int(status.get("VmHWM", "0 kB").split()[0])
+                found[int(entry.name)] = Use(peak, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def measure(command: list[str]) -> dict[str, float]:
+    """Run a command to its end."""
+    used: dict[int, Use] = {}
+    began = time.perf_counter()
+    with subprocess.Popen(command, cwd=HOUSE, start_new_session=True) as process:
+        while process.poll() is None:
+            used |= {pid: use for pid, use in used_by(process.pid).items() if use.peak_bytes}
+            time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"{command} ended with status {process.returncode}")
+    return {
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu_seconds": round(sum(use.cpu_seconds for use in used.values()), 2),
+        "load": round(os.getloadavg()[0], 1),
+        "main_mib": round(used[process.pid].peak_bytes / 2**20, 1),
+        "all_mib": round(sum(use.peak_bytes for use in used.values()) / 2**20, 1),
+        "processes": len(used),
+    }
+
+
+def prepare(archive: Path, processes: int, folder: Path) -> dict[str, Any]:
+    request = {"source": {"kind": "archive", "path": str(archive.resolve())}}
+    (folder / "prepare.json").write_text(json.dumps(request), encoding="utf-8")
+    result = measure([sys.executable, "-m", "worker.data", str(folder), "--processes", str(processes)])
+    document = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    return {**result, "examples": document["examples"], "sha256": document["sha256"][:12]}
+
+
+def repeat(image: bytes, count: int, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number % 10}/{number}.png", image)
+    return path
+
+
+def main() -> None:
+    archives = [Path(argument) for argument in sys.argv[1:]]
+    if not archives:
+        raise SystemExit(__doc__)
+    cores = len(os.sched_getaffinity(0))
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for archive in archives:
+            rows += [
+                {"data": archive.name, "by": f"ganvil, {processes}", **prepare(archive, processes, folder)}
+                for processes in sorted({1, cores})
+            ]
+            peer = measure([sys.executable, "-c", PEER, str(archive.resolve()), name])
+            rows.append({"data": archive.name, "by": "peer", **peer, "examples": rows[-1]["examples"]})
+        with zipfile.ZipFile(archives[0]) as file:
+            image = file.read(next(entry for entry in file.namelist() if not entry.endswith("/")))
+        for count in (10_000, 60_000):
+            archive = repeat(image, count, folder / f"{count}.zip")
+            rows.append(
+                {"data": f"one image {count} times", "by": f"ganvil, {cores}", **prepare(archive, cores, folder)}
+            )
+    print(
+        f"{'data':<28}{'by':<12}{'examples':>9}{'seconds':>9}{'CPU s':>8}{'load':>6}{'images/s':>10}{'main MiB':>10}{'all MiB':>9}"
+    )
+    for row in rows:
+        rate = row["examples"] / row["seconds"]
+        print(
+            f"{row['data']:<28}{row['by']:<12}{row['examples']:>9}{row['seconds']:>9.2f}{row['cpu_seconds']:>8.2f}"
+            f"{row['load']:>6.1f}{rate:>10.0f}{row['main_mib']:>10.1f}{row['all_mib']:>9.1f}"
+        )
+    print(json.dumps({"benchmark": "prepare", "cores": cores, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Turning an upload into examples: archives, layout, decoding. `worker.data` is the program; nothing here knows the service."""
