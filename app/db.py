@@ -1,0 +1,198 @@
+"""The database: engines, the two kinds of transaction, its clock, its migrations. SQLite and PostgreSQL.
+
+A transaction either reads or writes, and says so when it begins. A writing one takes SQLite's write lock at once (BEGIN
+IMMEDIATE): one that began as a reader and upgrades fails immediately whatever the busy timeout when another has written since.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Float, create_engine, event, make_url, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+from app.errors import Conflict, GanvilError, StorageFull, Unavailable
+from app.settings import Settings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_SECONDS = 10
+MIGRATION_LOCK = 0x67616E76696C  # "ganvil": a PostgreSQL advisory lock of our own
+
+# https://www.sqlite.org/rescode.html and https://www.postgresql.org/docs/current/errcodes-appendix.html
+_CLASHES = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY,
+    "23505",  # unique_violation
+    "23503",  # foreign_key_violation
+}
+_FULL = {sqlite3.SQLITE_FULL, "53100"}  # disk_full
+# SQLite's codes that tell of the moment or the machine, and not of our SQL. With PostgreSQL the class of the error tells.
+_TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+class now(FunctionElement[float]):  # noqa: N801 (reads as the SQL function that it is)
+    """SQL: the database's clock, seconds since the epoch. It goes on within a transaction."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _sqlite_now(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _postgresql_now(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+def clock(session: Session) -> float:
+    """The database's time, in seconds since the epoch."""
+    time: float = (
+        session.connection().execute(select(now())).scalar_one()
+    )  # on the connection: nothing is flushed for it
+    return time
+
+
+def settings_of(session: Session) -> Settings:
+    """The settings of the `Database` that made this session."""
+    settings: Settings = session.info["settings"]
+    return settings
+
+
+class Database:
+    """Connections to one database, opened when first needed (so never carried over a fork) and pooled for threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def engine(self) -> Engine:
+        url = make_url(self.settings.database_url)
+        if url.get_backend_name() == "sqlite":
+            return _sqlite_engine(self.settings.database_url)
+        url = url.set(drivername="postgresql+psycopg")
+        # One connection for each thread of the web server's pool; more wait for one at most as long as SQLite's would.
+        return create_engine(url, pool_size=10, max_overflow=30, pool_timeout=BUSY_TIMEOUT_SECONDS, pool_pre_ping=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session over one read transaction; the database refuses writes in it.
+
+        Raises Unavailable when the database cannot be reached.
+        """
+        engine = self.engine.execution_options(postgresql_readonly=True)
+        with translated_errors(), Session(engine, info=self._info, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session over one write transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises Unavailable when the database cannot be reached or stays locked, StorageFull when its disk is full, and Conflict
+        when another transaction got in between.
+        """
+        engine = self.engine.execution_options(ganvil_writes=True)
+        with translated_errors(), Session(engine, info=self._info, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def migrate(self) -> None:
+        """Bring the schema up to the newest revision. Many processes may call it at once: one works and the others wait."""
+        from alembic import command  # imported here: it takes a fifth of a second, which most processes can do without
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("path_separator", "os")
+        with translated_errors(), self.engine.execution_options(ganvil_writes=True).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def ping(self) -> None:
+        """Raise Unavailable unless the database answers."""
+        with self.reading() as session:
+            session.execute(select(1))
+
+    def dispose(self) -> None:
+        """Close every pooled connection. The object stays usable."""
+        self.engine.dispose()
+
+    close = dispose  # for `contextlib.closing`
+
+    @cached_property
+    def _info(self) -> dict[str, Any]:
+        return {"settings": self.settings}
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn the driver's errors about the moment or the machine into ours; errors in our own SQL pass through."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, IntegrityError) as error:
+        translated = _translate(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translate(error: Exception) -> GanvilError | None:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    code = getattr(cause, "sqlite_errorcode", None) or getattr(cause, "sqlstate", None)
+    if isinstance(error, IntegrityError):
+        taken = "Another request changed the same thing at the same time; look at it again and retry."
+        return Conflict(taken) if code in _CLASHES else None
+    if code in _FULL:
+        return StorageFull("The disk of the database is full.")
+    if isinstance(cause, sqlite3.Error) and (not isinstance(code, int) or code & 0xFF not in _TRANSIENT):
+        return None
+    return Unavailable(
+        "The database cannot be reached or is busy; try again in a moment.", headers={"Retry-After": "2"}
+    )
+
+
+def _sqlite_engine(url: str) -> Engine:
+    database = make_url(url).database
+    if database:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    # Threads of the web server, of the sweep and of the supervisors hold connections; SQLite itself serialises the writers.
+    engine = create_engine(
+        url,
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # what was answered with 201 survives a power cut
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("ganvil_writes", False)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

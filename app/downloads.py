@@ -1,0 +1,65 @@
+"""Conditional and partial answers (RFC 9110): ETag and 304, Range, 206 and 416."""
+
+import re
+from collections.abc import Mapping
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+
+from app.errors import RangeNotSatisfiable
+from app.storage import Storage
+
+RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
+
+
+def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
+    """304 when the client holds what `headers["ETag"]` names already, else None."""
+    held = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return Response(status_code=304, headers=dict(headers)) if held & {headers["ETag"], "*"} else None
+
+
+def send_object(
+    request: Request, storage: Storage, key: str, *, sha256: str, media_type: str, filename: str
+) -> Response:
+    """An object that never changes: whole, or the range that was asked for. Raises NotFound and RangeNotSatisfiable."""
+    headers = {
+        "ETag": f'"{sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": f'attachment; filename="{filename}"',
+    }
+    if (unchanged := not_modified(request, headers)) is not None:
+        return unchanged
+    size = storage.size(key)
+    part = requested_range(request, size, headers["ETag"])
+    start, end = part or (0, size)
+    headers["Content-Length"] = str(end - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(storage.stream(key, start, end), status, headers, media_type)
+
+
+def requested_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:
+    """The bytes [start, end) that the request wants; None for all of them, as for several ranges or an outdated If-Range.
+
+    Raises RangeNotSatisfiable.
+    """
+    match = RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    if match is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = match.groups()
+    if first:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+    elif last:
+        start, end = max(0, size - int(last)), size
+    else:
+        return None
+    if first and last and int(last) < int(first):
+        return None  # malformed, and so to be ignored
+    if start >= end:
+        detail = f"The file has {size} bytes: ask for some within them."
+        raise RangeNotSatisfiable(detail, headers={"Content-Range": f"bytes */{size}"})
+    return start, end

@@ -1,0 +1,115 @@
+"""Reading jobs and what they left behind: lists, the queue, events, metrics, grids, checkpoints. Nothing here writes."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.paging import fetch_page
+from app.tables import Checkpoint, Dataset, Document, Event, Job
+
+MAX_POINTS = 10_000
+
+
+def get(session: Session, job_id: str) -> Job:
+    """Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id[:100]!r}.")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    *,
+    status: str | None = None,
+    model: str | None = None,
+    dataset: str | None = None,
+    limit: int = 20,
+    cursor: str | None = None,
+) -> tuple[Sequence[Job], str | None]:
+    """A page of jobs, newest first, and the cursor of the next; `dataset` is an id or a name. Raises Invalid for a bad cursor."""
+    query = select(Job)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if model is not None:
+        query = query.where(Job.model_name == model)
+    if dataset is not None:
+        named = select(Dataset.id).where(Dataset.name == dataset)
+        query = query.where(or_(Job.dataset_id == dataset, Job.dataset_id.in_(named)))
+    return fetch_page(session, query, Job.created_at, Job.id, limit=limit, cursor=cursor)
+
+
+def queue_position(session: Session, job: Job) -> int | None:
+    """1 for the next to be claimed; None for a job that is not queued."""
+    return queue_positions(session, [job]).get(job.id)
+
+
+def queue_positions(session: Session, jobs: Collection[Job]) -> dict[str, int]:
+    """The queue positions of those of the jobs that are queued, by id, in one query."""
+    queued = [job.id for job in jobs if job.status == "queued"]
+    if not queued:
+        return {}
+    place = func.row_number().over(order_by=(Job.priority.desc(), Job.queued_at, Job.id))
+    queue = select(Job.id, place.label("place")).where(Job.status == "queued").subquery()
+    return {row.id: row.place for row in session.execute(select(queue).where(queue.c.id.in_(queued)))}
+
+
+def events(
+    session: Session, job_id: str, after: int = 0, kinds: Collection[str] | None = None, limit: int = 1000
+) -> Sequence[Event]:
+    """At most `limit` events with a seq above `after`, in order; only those of `kinds` when given."""
+    query = select(Event).where(Event.job_id == job_id, Event.seq > after)
+    if kinds is not None:
+        query = query.where(Event.kind.in_(kinds))
+    return session.scalars(query.order_by(Event.seq).limit(limit)).all()
+
+
+def positions(session: Session, job_ids: Collection[str]) -> dict[str, int]:
+    """The newest seq of each of the jobs that exist."""
+    return {row.id: row.last_seq for row in session.execute(select(Job.id, Job.last_seq).where(Job.id.in_(job_ids)))}
+
+
+def metrics(
+    session: Session, job_id: str, keys: Collection[str] | None = None, max_points: int = 1000
+) -> dict[str, list[Any]]:
+    """Columns over `examples_seen` in ascending order, all of one length, with None where a tick has no such value.
+
+    More ticks than `max_points` (2 to 10,000) are thinned out evenly; the first and the last always stay.
+    """
+    ticks = select(Event).where(Event.job_id == job_id, Event.kind == "metrics")
+    found = session.scalars(ticks.with_only_columns(Event.seq).order_by(Event.examples_seen)).all()
+    chosen = _thinned(found, max(2, min(max_points, MAX_POINTS)))
+    rows = session.scalars(ticks.where(Event.seq.in_(chosen)).order_by(Event.examples_seen)).all()
+    names = dict.fromkeys(key for row in rows for key in row.data) if keys is None else dict.fromkeys(keys)
+    columns = {name: [row.data.get(name) for row in rows] for name in names if name != "examples_seen"}
+    return {"examples_seen": [row.examples_seen for row in rows], **columns}
+
+
+def grids(session: Session, job_id: str) -> Sequence[Event]:
+    """The grid events, by examples_seen; `data["key"]` is where the picture is stored."""
+    return session.scalars(
+        select(Event).where(Event.job_id == job_id, Event.kind == "grid").order_by(Event.examples_seen)
+    ).all()
+
+
+def checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Newest first."""
+    return session.scalars(
+        select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.examples_seen.desc())
+    ).all()
+
+
+def _thinned(items: Sequence[int], most: int) -> Sequence[int]:
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def queue_summary(session: Session) -> Document:
+    """How many jobs there are in each status, and since when the longest waiting one waits (seconds since the epoch)."""
+    counts = session.execute(select(Job.status, func.count()).group_by(Job.status)).all()
+    oldest = session.scalar(select(func.min(Job.queued_at)).where(Job.status == "queued"))
+    return {"counts": dict(counts), "waiting_since": oldest}

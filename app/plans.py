@@ -1,0 +1,128 @@
+"""From what a user asked for to the job that would be: the same for a dry run, a submission and a longer budget."""
+
+import math
+import os
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app import datasets, names
+from app.db import settings_of
+from app.errors import FieldError, Invalid
+from app.settings import Settings
+from app.tables import Dataset, Document, Job
+from models import presets
+from models.config import ConfigError, DataSpec, TrainingConfig
+
+SERVER_SEEDS = 2**53  # seeds that we draw stay exact in JavaScript's numbers
+FEW_CORES = 4
+PRIORITIES = range(-1000, 1001)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that could be submitted. `examples_total` is None for a budget in seconds."""
+
+    dataset: Dataset
+    model: str
+    preset: str
+    config: Document
+    examples_total: int | None
+
+
+def plan(
+    session: Session,
+    *,
+    dataset: str,
+    model: str | None = None,
+    preset: str | None = None,
+    config: Document | None = None,
+    budget: Document | None = None,
+    seed: int | None = None,
+    has_gpu: bool = False,
+) -> Plan:
+    """Resolve a request into a whole config that fits the data set, given by id or name.
+
+    Needs a writing transaction, because it holds the data set against deletion. Raises NotFound or Gone without such a data
+    set, InvalidState while it is not ready, and Invalid with pointers to the fields.
+    """
+    source = datasets.ready(session, dataset)
+    model = source.name if model is None else names.validate(model, "#/model")
+    spec = datasets.spec(source)
+    overrides = config or {}
+    if preset is None:
+        preset = presets.choose_preset(spec, has_gpu)
+    if seed is None and "seed" not in overrides:
+        seed = secrets.randbelow(SERVER_SEEDS)
+    resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)
+    if resolved.threads is None:
+        resolved = resolved.model_copy(update={"threads": default_threads(settings_of(session))})
+    return Plan(source, model, preset, resolved.model_dump(mode="json"), examples_total(resolved, spec))
+
+
+def extended(session: Session, job: Job, budget: Document) -> Plan:
+    """The job's plan with another budget, checked as a new one would be. Raises Invalid, also for one already used up."""
+    source = session.get_one(Dataset, job.dataset_id)
+    overrides = {name: value for name, value in job.config.items() if name != "budget"}
+    resolved = _resolve(job.preset, overrides, datasets.spec(source), budget=budget, seed=None)
+    total = examples_total(resolved, datasets.spec(source))
+    _check_left("examples", total, job.progress.get("examples_seen"))
+    _check_left("seconds", resolved.budget.seconds, job.progress.get("elapsed_seconds"))
+    return Plan(source, job.model_name, job.preset, resolved.model_dump(mode="json"), total)
+
+
+def _check_left(unit: str, budget: float | None, used: float | None) -> None:
+    if budget is not None and used is not None and budget <= used:
+        detail = f"the job has already had {used:.0f} {unit}; give it more"
+        raise Invalid(f"The budget is used up: {detail}.", errors=[FieldError("#/budget", detail)])
+
+
+def check_priority(priority: int) -> int:
+    """The priority itself. Raises Invalid."""
+    if priority in PRIORITIES:
+        return priority
+    detail = f"a priority is a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}; higher goes first"
+    raise Invalid(f"{priority} is no priority: {detail}.", errors=[FieldError("#/priority", detail)])
+
+
+def default_threads(settings: Settings) -> int | None:
+    """CPU threads for a job that names no number; None leaves it to the machine that trains.
+
+    Threads fight over few cores (two trainers of two threads on two cores run tens of times slower than one), so there each
+    slot gets its share, and one core is left to the API.
+    """
+    if settings.trainer_threads is not None:
+        return settings.trainer_threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > FEW_CORES and settings.train_slots == 1:
+        return None
+    spare = 1 if cores <= FEW_CORES else 0
+    return max(1, (cores - spare) // settings.train_slots)
+
+
+def examples_total(config: TrainingConfig, data: DataSpec) -> int | None:
+    """How many examples the budget comes to; None for one in seconds."""
+    budget = config.budget
+    if budget.epochs is not None:
+        return math.ceil(budget.epochs * data.examples)
+    return budget.examples
+
+
+def _resolve(preset: str, overrides: dict[str, Any], spec: DataSpec, **fixed: Any) -> TrainingConfig:
+    if preset not in presets.PRESETS:
+        detail = f"there is no preset {preset[:100]!r}; there are {', '.join(presets.PRESETS)}"
+        raise Invalid(f"Unknown preset: {detail}.", errors=[FieldError("#/preset", detail)])
+    try:
+        return presets.resolve(preset, overrides, spec, **fixed)
+    except ConfigError as error:
+        errors = [FieldError(_pointer(pointer, fixed), detail) for pointer, detail in error.errors]
+        reasons = "; ".join(f"{pointer[2:]}: {detail}" for pointer, detail in errors)
+        raise Invalid(f"The job cannot be trained as asked. {reasons}", errors=errors) from error
+
+
+def _pointer(pointer: str, fixed: dict[str, Any]) -> str:
+    """Where in the request a part of the config came from: budget and seed also stand beside the config."""
+    part = pointer.split("/")[1] if "/" in pointer else ""
+    return f"#{pointer}" if fixed.get(part) is not None else f"#/config{pointer}"

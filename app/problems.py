@@ -1,0 +1,198 @@
+"""Errors on their way out: everything becomes `application/problem+json` (RFC 9457), here and nowhere else."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Literal
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from app.errors import FieldError, GanvilError, Invalid, InvalidState, NotFound, TooLarge
+from app.schemas.base import Problem, ProblemError
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger(__name__)
+
+Place = Literal["body", "query", "path", "header"]
+
+
+class ProblemResponse(JSONResponse):
+    media_type = MEDIA_TYPE
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers of every kind of error."""
+    app.add_exception_handler(GanvilError, on_ganvil_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(Exception, on_unexpected)
+
+
+def problem(
+    scope: Scope,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: Sequence[ProblemError] = (),
+    headers: Mapping[str, str] | None = None,
+    state: str | None = None,
+) -> ProblemResponse:
+    """The answer that tells of an error."""
+    body = Problem(
+        type=f"urn:ganvil:problem:{code}",
+        title=title,
+        status=status,
+        code=code,
+        detail=detail,
+        instance=scope["path"],
+        request_id=request_id(scope),
+        errors=list(errors) or None,
+        state=state,
+    )
+    return ProblemResponse(body.model_dump(by_alias=True, exclude_none=True), status_code=status, headers=headers)
+
+
+def request_id(scope: Scope) -> str:
+    """The id that the outermost middleware gave to this request."""
+    found: str = scope.get("state", {}).get("request_id", "")
+    return found
+
+
+async def refuse(error: GanvilError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer from within a middleware, where no exception handler stands around us."""
+    response = await on_ganvil_error(Request(scope), error)
+    await response(scope, receive, send)
+
+
+async def on_ganvil_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, GanvilError)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("refused", code=error.code, detail=error.detail, cause=repr(error.__cause__))
+    return problem(
+        request.scope,
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        errors=[located(request, field) for field in error.errors],
+        headers=error.headers,
+        state=error.state if isinstance(error, InvalidState) else None,
+    )
+
+
+def located(request: Request, error: FieldError) -> ProblemError:
+    """Says where the field that domain code names stood in this request."""
+    name = error.pointer.removeprefix("#/").split("/")[0]
+    place: Place = "query" if name in request.query_params else "path" if name in request.path_params else "body"
+    return ProblemError(pointer=error.pointer, location=place, detail=error.detail)
+
+
+async def on_validation_error(request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        position, reason = found[0]["loc"][-1], found[0]["ctx"]["error"]
+        return _bad_request(request, f"The body is not JSON: {reason}, at character {position}.")
+    errors = [_field_error(each, error.body) for each in found]
+    first = errors[0]
+    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    return problem(
+        request.scope,
+        status=Invalid.status,
+        code=Invalid.code,
+        title=Invalid.title,
+        detail=f"{first.location} {first.pointer}: {first.detail}{more}.",
+        errors=errors,
+    )
+
+
+def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
+    place, *path = error["loc"]
+    detail = error["msg"].removeprefix("Value error, ")
+    if place == "body":
+        path = _steps(path, body, missing=error["type"] == "missing")
+        detail = detail if isinstance(body, dict) else "a JSON object is needed, sent as application/json"
+    pointer = "#" + "".join(f"/{_escape(str(part))}" for part in path)
+    return ProblemError(pointer=pointer, location=place, detail=detail)
+
+
+def _steps(path: Sequence[str | int], body: Any, *, missing: bool) -> list[str | int]:
+    """The steps of pydantic's location that lead somewhere in the body: it also names the members of unions that it tried."""
+    steps: list[str | int] = []
+    for part in path:
+        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and part in range(len(body))):
+            steps.append(part)
+            body = body[part]
+    return [*steps, path[-1]] if missing and path else steps
+
+
+def _escape(part: str) -> str:
+    """RFC 6901. What the client sent may hold lone surrogates, which no answer can."""
+    return part.encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
+
+
+async def on_http_exception(request: Request, error: Exception) -> ProblemResponse:
+    """Starlette's own: unknown path, wrong method, a body that cannot be parsed or is too large."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return await on_ganvil_error(
+            request, NotFound(f"There is nothing at {request.url.path}: see /docs for what there is.")
+        )
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return await on_ganvil_error(request, TooLarge(error.detail))
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        return _bad_request(
+            request, "The body cannot be read: it must be JSON in UTF-8, whole and not nested too deep."
+        )
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed_methods(request))
+    phrase = HTTPStatus(error.status_code).phrase
+    return problem(
+        request.scope,
+        status=error.status_code,
+        code=phrase.lower().replace(" ", "_"),
+        title=phrase.capitalize(),
+        detail=f"{request.method} {request.url.path}: {error.detail}.",
+        headers=headers,
+    )
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Those that the document has for this path: Starlette tells of the first route alone."""
+    paths = request.app.openapi()["paths"]
+    found = [paths[request.url.path]] if request.url.path in paths else []
+    found = found or [methods for path, methods in paths.items() if _matches(path, request.url.path)]
+    return sorted({method.upper() for methods in found for method in methods})
+
+
+def _matches(template: str, path: str) -> bool:
+    pattern, _, _ = compile_path(template)
+    return pattern.match(path) is not None
+
+
+def _bad_request(request: Request, detail: str) -> ProblemResponse:
+    return problem(request.scope, status=400, code="bad_request", title="Bad request", detail=detail)
+
+
+async def on_unexpected(request: Request, error: Exception) -> ProblemResponse:
+    """A fault of ours: the log has the traceback, the answer has the id to find it by."""
+    log.error("unexpected error", method=request.method, path=request.url.path, exc_info=error)
+    response = problem(
+        request.scope,
+        status=GanvilError.status,
+        code=GanvilError.code,
+        title=GanvilError.title,
+        detail="Something went wrong on our side. The server's log has more under this request_id.",
+    )
+    response.headers["X-Request-Id"] = request_id(request.scope)  # this one passes by the middleware that adds it
+    return response

@@ -1,0 +1,124 @@
+"""A job's progress for a person to watch: one live line on a terminal, a line now and then where there is none."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from app.client import ENDED, Client
+from app.schemas.jobs import Event, Job
+
+QUIET_SECONDS = 10.0
+
+
+class Display(Protocol):
+    """Where the state of a job is shown."""
+
+    def show(self, line: "Line") -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class Line:
+    """What is known of a job's progress, gathered from its events."""
+
+    def __init__(self, job: Job) -> None:
+        self.status: str = job.status
+        self.seen = job.progress.examples_seen
+        self.total = job.progress.examples_total
+        self.metrics: dict[str, Any] = {}
+
+    def take(self, event: Event) -> None:
+        if event.kind == "status":
+            self.status = event.data["status"]
+        elif event.kind == "metrics":
+            self.metrics = event.data
+            self.seen = event.examples_seen or self.seen
+            self.total = event.data.get("examples_total", self.total)
+
+    @property
+    def details(self) -> str:
+        """Such as `12,800 of 80,000  1,310/s  loss G 0.81 D 1.02  0:51 left`."""
+        if not self.metrics:
+            return ""
+        rate, eta = self.metrics.get("examples_per_second"), self.metrics.get("eta_seconds")
+        parts = [f"{self.seen:,} of {self.total:,}" if self.total else f"{self.seen:,}"]
+        if rate is not None:
+            parts.append(f"{rate:,.0f}/s")
+        if "loss_g" in self.metrics:
+            parts.append(f"loss G {self.metrics['loss_g']:.2f} D {self.metrics['loss_d']:.2f}")
+        if eta is not None and self.status not in ENDED:
+            parts.append(f"{clock(eta)} left")
+        return "  ".join(parts)
+
+
+class LiveDisplay:
+    """One bar that moves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, details="")
+
+    def show(self, line: Line) -> None:
+        self._progress.update(
+            self._task, description=line.status, completed=line.seen, total=line.total, details=line.details
+        )
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=False)
+
+
+class PlainDisplay:
+    """A line when the status changes, and every so many seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = ""
+        self._spoken_at = 0.0
+
+    def show(self, line: Line) -> None:
+        now = time.monotonic()
+        if line.status == self._status and now - self._spoken_at < QUIET_SECONDS:
+            return
+        self._status, self._spoken_at = line.status, now
+        self.note(f"{line.status}  {line.details}".rstrip())
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def display(console: Console) -> Iterator[Display]:
+    if not console.is_terminal:
+        yield PlainDisplay(console)
+        return
+    columns = (
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[details]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield LiveDisplay(progress)
+
+
+def follow_job(client: Client, job: Job, console: Console) -> Job:
+    """Shows a job from its first event until it has ended; returns it as it is then."""
+    line = Line(job)
+    with display(console) as shown:
+        shown.show(line)
+        for event in client.follow(job.id):
+            line.take(event)
+            if event.kind in {"warning", "verdict"}:
+                shown.note(f"{event.kind}: {event.data.get('message', '')}")
+            shown.show(line)
+    return client.job(job.id)
+
+
+def clock(seconds: float) -> str:
+    """Such as `0:51` or `2:03:20`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,293 @@
+"""Published models, and how a reference names a generator.
+
+    digits              the newest version of the model
+    digits:3            that version, for ever
+    digits@prod         the version that the alias points at now
+    ckpt_0f3a...        the snapshot of a checkpoint, for as long as its job is kept
+    job_77c1...         the newest snapshot of a job, also while it trains
+
+Every function takes the session of a transaction and leaves committing to it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app import names
+from app.db import clock
+from app.errors import Conflict, FieldError, Gone, InUse, Invalid, InvalidState, NotFound
+from app.lifecycle import ENDED
+from app.paging import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, encode_cursor
+from app.tables import Checkpoint, Dataset, Document, Job, ModelAlias, ModelVersion
+
+SNAPSHOT_FILES = ("generator.safetensors", "model.json")
+PUBLISH_ATTEMPTS = 100  # one is lost to each transaction that publishes to the same name at the same time
+RESERVED_ALIAS = "latest"  # what a bare name means already
+LIVE = ModelVersion.deleted_at.is_(None)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The one snapshot that a reference means now.
+
+    `label` is its lasting name (`digits:3` or a checkpoint's id); `pinned` says that `ref` can never mean another.
+    """
+
+    ref: str
+    label: str
+    sha256: str
+    snapshot_key: str
+    info: Document
+    pinned: bool
+    examples_seen: int
+    kid: float | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name, its living versions (newest first) and its aliases."""
+
+    name: str
+    versions: Sequence[ModelVersion]
+    aliases: dict[str, int]
+
+
+def publish(session: Session, *, name: str, checkpoint: Checkpoint, job: Job) -> ModelVersion:
+    """Give a checkpoint's snapshot the next version number of the model `name`; a number is never given twice."""
+    info = describe(job, session.get_one(Dataset, job.dataset_id))
+    for _ in range(PUBLISH_ATTEMPTS):
+        newest = session.scalar(select(func.max(ModelVersion.version)).where(ModelVersion.name == name))
+        version = ModelVersion(
+            name=name,
+            version=(newest or 0) + 1,
+            snapshot_key=checkpoint.snapshot_key,
+            sha256=checkpoint.sha256,
+            size=checkpoint.size,
+            job_id=job.id,
+            checkpoint_id=checkpoint.id,
+            examples_seen=checkpoint.examples_seen,
+            kid=checkpoint.kid,
+            info=info,
+            created_at=clock(session),
+        )
+        try:
+            with session.begin_nested():
+                session.add(version)
+        except IntegrityError:  # another transaction has just taken this number
+            continue
+        return version
+    raise Conflict(f"Too many publish to {name!r} at once: try again.")
+
+
+def publish_checkpoint(session: Session, checkpoint_id: str, name: str | None = None) -> ModelVersion:
+    """Publish a checkpoint's snapshot, by default under its job's model name. Raises NotFound, Invalid (malformed name)."""
+    if name is not None:
+        names.validate(name, "#/model")
+    checkpoint = _checkpoint(session, checkpoint_id)
+    # The lock holds off a deletion of the job, which would take the snapshot's objects along.
+    job = session.get_one(Job, checkpoint.job_id, with_for_update={"read": True})
+    return publish(session, name=name or job.model_name, checkpoint=checkpoint, job=job)
+
+
+def describe(job: Job, dataset: Dataset) -> Document:
+    """What a job's generators make: the part of a version that outlives the job and the data set."""
+    network = job.config["network"]
+    classes = [entry["name"] for entry in dataset.classes or []]
+    return {
+        "family": network["family"],
+        "height": dataset.height,
+        "width": dataset.width,
+        "channels": dataset.channels,
+        "classes": classes if network["conditional"] else [],
+        "z_dim": network["z_dim"],
+        "conditional": network["conditional"],
+        "dataset": {"id": dataset.id, "name": dataset.name, "sha256": dataset.sha256},
+    }
+
+
+def resolve(session: Session, ref: str) -> Resolved:
+    """The snapshot that `ref` means now. Raises NotFound, Gone (deleted) and InvalidState (a job without a snapshot yet)."""
+    if ref.startswith(("ckpt_", "job_")):
+        checkpoint = _checkpoint(session, ref) if ref.startswith("ckpt_") else _newest_checkpoint(session, ref)
+        job = session.get_one(Job, checkpoint.job_id)
+        info = describe(job, session.get_one(Dataset, job.dataset_id))
+        return _resolved(ref, checkpoint, label=checkpoint.id, info=info, pinned=ref == checkpoint.id)
+    version = _version(session, ref)
+    return _resolved(ref, version, label=f"{version.name}:{version.version}", info=version.info, pinned=":" in ref)
+
+
+def _resolved(ref: str, row: Checkpoint | ModelVersion, *, label: str, info: Document, pinned: bool) -> Resolved:
+    return Resolved(
+        ref=ref,
+        label=label,
+        sha256=row.sha256,
+        snapshot_key=row.snapshot_key,
+        info=info,
+        pinned=pinned,
+        examples_seen=row.examples_seen,
+        kid=row.kid,
+    )
+
+
+def _checkpoint(session: Session, checkpoint_id: str) -> Checkpoint:
+    checkpoint = session.get(Checkpoint, checkpoint_id)
+    if checkpoint is None:
+        raise NotFound(f"There is no checkpoint {checkpoint_id!r}: GET /v1/jobs/{{id}}/checkpoints lists a job's.")
+    return checkpoint
+
+
+def _newest_checkpoint(session: Session, job_id: str) -> Checkpoint:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}: GET /v1/jobs lists those that there are.")
+    checkpoint = session.scalar(
+        select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.examples_seen.desc()).limit(1)
+    )
+    if checkpoint is None:
+        detail = f"Job {job.id} is {job.status} and has made no snapshot"
+        if job.status not in ENDED:
+            every = job.config["schedule"]["checkpoint"]
+            first = f"after {every} examples" if every else "with its first checkpoint"
+            raise InvalidState(
+                f"{detail} yet: the first comes {first}; GET /v1/jobs/{job.id} shows how far it is.", job.status
+            )
+        raise InvalidState(f"{detail}: POST /v1/jobs/{job.id}/retry runs it again.", job.status)
+    return checkpoint
+
+
+def parse(ref: str) -> tuple[str, int | None, str | None]:
+    """The name, version and alias in a reference to a published model; at most one of the last two is given.
+
+    Raises NotFound for what can be no such reference.
+    """
+    match = re.fullmatch(r"([^:@]+)(?::([1-9][0-9]{0,17})|@([^:@]+))?", ref)
+    if match is None:
+        raise NotFound(
+            f"{ref!r} names no model: give its name, name:3, name@alias, or the id of a checkpoint or a job."
+        )
+    name, version, alias = match.groups()
+    return name, int(version) if version else None, alias
+
+
+def _version(session: Session, ref: str) -> ModelVersion:
+    name, number, alias = parse(ref)
+    if alias is not None:
+        row = session.get(ModelAlias, (name, alias))
+        if row is None:
+            get_model(session, name)
+            raise NotFound(f"Model {name!r} has no alias {alias!r}: GET /v1/models/{name} shows those that it has.")
+        number = row.version
+    if number is None:
+        return get_model(session, name).versions[0]
+    return get_version(session, name, number)
+
+
+def get_version(session: Session, name: str, number: int) -> ModelVersion:
+    """One version of a model. Raises NotFound, and Gone for a deleted one."""
+    version = session.get(ModelVersion, (name, number))
+    if version is None:
+        raise NotFound(f"There is no model version {name}:{number}: GET /v1/models lists those that there are.")
+    if version.deleted_at is not None:
+        raise Gone(f"Model version {name}:{number} was deleted.")
+    return version
+
+
+def get_model(session: Session, name: str) -> Model:
+    """A model with its living versions. Raises NotFound, and Gone when all its versions are deleted."""
+    models = _models(session, [name])
+    if models:
+        return models[0]
+    if session.scalar(select(ModelVersion.name).where(ModelVersion.name == name).limit(1)):
+        raise Gone(f"Every version of model {name!r} was deleted.")
+    raise NotFound(f"There is no model {name!r}: GET /v1/models lists those that there are.")
+
+
+def list_models(
+    session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+) -> tuple[Sequence[Model], str | None]:
+    """A page of models by name, and the cursor of the next page. Raises Invalid for a malformed cursor."""
+    limit = max(1, min(limit, MAX_LIMIT))
+    query = select(ModelVersion.name).where(LIVE).distinct()
+    if cursor is not None:
+        query = query.where(ModelVersion.name > decode_cursor(cursor, str)[0])
+    found = session.scalars(query.order_by(ModelVersion.name).limit(limit + 1)).all()
+    page = found[:limit]
+    return _models(session, page), encode_cursor(page[-1]) if len(found) > limit else None
+
+
+def _models(session: Session, wanted: Sequence[str]) -> list[Model]:
+    """The models among `wanted` that have living versions, by name."""
+    versions = session.scalars(
+        select(ModelVersion)
+        .where(ModelVersion.name.in_(wanted), LIVE)
+        .order_by(ModelVersion.name, ModelVersion.version.desc())
+    )
+    aliases: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in session.scalars(select(ModelAlias).where(ModelAlias.name.in_(wanted)).order_by(ModelAlias.alias)):
+        aliases[row.name][row.alias] = row.version
+    return [Model(name, list(rows), aliases[name]) for name, rows in groupby(versions, key=attrgetter("name"))]
+
+
+def put_alias(session: Session, name: str, alias: str, version: int) -> ModelAlias:
+    """Point `name@alias` at a version, from this transaction's end. Raises Invalid, NotFound and Gone."""
+    names.validate(alias, "#/alias")
+    if alias == RESERVED_ALIAS:
+        detail = f"{RESERVED_ALIAS!r} cannot be an alias: the bare name {name!r} means the newest version already."
+        raise Invalid(detail, errors=[FieldError("#/alias", "reserved")])
+    get_version(session, name, version)
+    row = session.merge(ModelAlias(name=name, alias=alias, version=version, updated_at=clock(session)))
+    session.flush()
+    return row
+
+
+def delete_alias(session: Session, name: str, alias: str) -> None:
+    """Remove `name@alias`; the version stays. Raises NotFound."""
+    row = session.get(ModelAlias, (name, alias))
+    if row is None:
+        raise NotFound(f"Model {name!r} has no alias {alias!r}.")
+    session.delete(row)
+
+
+def delete(session: Session, ref: str) -> list[str]:
+    """Delete a version (`name:3`) or all of them (`name`); gives the object keys to delete once this has committed.
+
+    Raises NotFound, Gone, Invalid (an alias or an id), and InUse while an alias points at one.
+    """
+    name, number, alias = parse(ref)
+    if alias is not None or ref.startswith(names.ID_PREFIXES):
+        raise Invalid(f"Only a version (name:3) or a whole model (name) can be deleted, which {ref!r} is not.")
+    doomed = get_model(session, name).versions if number is None else [get_version(session, name, number)]
+    numbers = [version.version for version in doomed]
+    holding = session.scalars(
+        select(ModelAlias.alias).where(ModelAlias.name == name, ModelAlias.version.in_(numbers))
+    ).all()
+    if holding:
+        raise InUse(
+            f"{', '.join(f'{name}@{alias}' for alias in holding)} points at it: move or delete the alias first."
+        )
+    for version in doomed:
+        version.deleted_at = clock(session)
+    session.flush()
+    kept = session.scalars(
+        select(Checkpoint.snapshot_key).where(Checkpoint.snapshot_key.in_(version.snapshot_key for version in doomed))
+    ).all()
+    freed = unpublished(session, {version.snapshot_key for version in doomed} - set(kept))
+    return [key for snapshot in freed for key in snapshot_objects(snapshot)]
+
+
+def unpublished(session: Session, snapshot_keys: Collection[str]) -> list[str]:
+    """Those of the snapshots that no living version uses."""
+    used = session.scalars(select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(snapshot_keys), LIVE))
+    return sorted(set(snapshot_keys) - set(used))
+
+
+def snapshot_objects(snapshot_key: str) -> list[str]:
+    """The object keys of a snapshot."""
+    return [f"{snapshot_key}/{name}" for name in SNAPSHOT_FILES]

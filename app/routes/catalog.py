@@ -1,0 +1,27 @@
+"""What can be asked for."""
+
+from fastapi import APIRouter
+
+from app.schemas.operations import Families, Family, Preset, Presets
+from models.catalog import FAMILIES, LOSSES
+from models.config import TrainingConfig
+from models.presets import PRESETS
+
+router = APIRouter(prefix="/v1", tags=["catalog"])
+
+
+@router.get("/presets", summary="List presets")
+async def list_presets() -> Presets:
+    """Named starting points for a job, and the JSON schema of what its `config` may change in them."""
+    found = [Preset(name=each.name, summary=each.summary, config=each.config) for each in PRESETS.values()]
+    return Presets(data=found, config_schema=TrainingConfig.model_json_schema())
+
+
+@router.get("/families", summary="List network families and losses")
+async def list_families() -> Families:
+    """What `config.network.family` and `config.loss` can be, and the JSON schema of each family's options."""
+    found = [
+        Family(name=each.name, summary=each.summary, options=each.options.model_json_schema())
+        for each in FAMILIES.values()
+    ]
+    return Families(data=found, losses=LOSSES)

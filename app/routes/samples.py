@@ -1,0 +1,152 @@
+"""Samples by address: every one has a URL, an ETag and a cache."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.deps import DatabaseDep, ModelRef, SamplerDep, SettingsDep
+from app.downloads import not_modified
+from app.formats import BY_EXTENSION, FORMATS, Format, check_grid
+from app.registry import Resolved
+from app.routes.answers import (
+    cache_headers,
+    head_of,
+    resolve,
+    sample_headers,
+    unless_client_leaves,
+)
+from app.sampling import Sampler
+from app.sampling.labels import index_of
+from app.sampling.seeds import MAX_SEED, parse
+from app.schemas.base import problems
+
+router = APIRouter(prefix="/v1/models", tags=["samples"])
+
+PNG = FORMATS["png"]
+Extension = Literal["png", "jpg", "webp"]  # the keys of BY_EXTENSION, for the document
+Seed = Annotated[
+    int,
+    Path(
+        ge=0,
+        le=MAX_SEED,
+        description="A seed is an address: it always gives the same sample.",
+        openapi_examples={"7": {"value": 7}},
+    ),
+]
+ClassQuery = Annotated[
+    str | None,
+    Query(
+        alias="class",
+        max_length=200,
+        description="A class by its name or, when none is called so, by its index. "
+        "Without it a conditional model takes the class that the seed stands for.",
+    ),
+]
+Truncation = Annotated[
+    float, Query(gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples.")
+]
+UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
+PROBLEMS = problems(404, 409, 410, 422, 429)
+SAMPLE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The sample.", "content": {entry.media_type: {} for entry in FORMATS.values()}},
+    304: UNCHANGED,
+}
+GRID: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture.", "content": {PNG.media_type: {}}},
+    304: UNCHANGED,
+}
+
+
+@router.get(
+    "/{ref}/samples/{seed}.{extension}",
+    summary="One sample, by its seed",
+    response_class=Response,
+    responses=SAMPLE | PROBLEMS,
+)
+@router.head("/{ref}/samples/{seed}.{extension}", include_in_schema=False)
+async def get_sample(
+    request: Request,
+    database: DatabaseDep,
+    sampler: SamplerDep,
+    settings: SettingsDep,
+    ref: ModelRef,
+    seed: Seed,
+    extension: Annotated[Extension, Path(description="jpg lays transparency over white; webp is lossless.")],
+    class_name: ClassQuery = None,
+    truncation: Truncation = 1.0,
+) -> Response:
+    """The same reference to a version, seed, class and truncation give the same bytes, whenever and beside whatever they are
+    asked for. `X-Model-Version`, `X-Seed` and `X-Class` (percent-encoded) say what it is.
+    """
+    resolved = await resolve(database, ref)
+    label = label_of(resolved, class_name)
+    format = BY_EXTENSION[extension]  # noqa: A001
+    etag = await sampler.etag(resolved, format, seed, label, truncation)
+    headers = cache_headers(resolved, settings, etag)
+    if (unchanged := not_modified(request, headers)) is not None:
+        return unchanged
+    if request.method == "HEAD":
+        named = None if label is None else resolved.info["classes"][label]
+        return head_of(headers | sample_headers(seed, named), format.media_type)
+    return await unless_client_leaves(request, make_sample(sampler, resolved, seed, label, truncation, format, headers))
+
+
+async def make_sample(
+    sampler: Sampler,
+    resolved: Resolved,
+    seed: int,
+    label: int | None,
+    truncation: float,
+    format: Format,  # noqa: A002
+    headers: dict[str, str],
+) -> Response:
+    """Generate, encode, answer."""
+    made = await sampler.generate(resolved, [seed], None if label is None else [label], truncation)
+    (data,) = await sampler.encode(made.images, format)
+    named = None if made.labels is None else resolved.info["classes"][made.labels[0]]
+    return Response(data, headers=headers | sample_headers(seed, named), media_type=format.media_type)
+
+
+@router.get(
+    "/{ref}/grid.png",
+    summary="Many samples in one picture",
+    response_class=Response,
+    responses=GRID | PROBLEMS,
+)
+@router.head("/{ref}/grid.png", include_in_schema=False)
+async def get_grid(
+    request: Request,
+    database: DatabaseDep,
+    sampler: SamplerDep,
+    settings: SettingsDep,
+    ref: ModelRef,
+    seeds: Annotated[str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.")] = "0-63",
+    columns: Annotated[int, Query(ge=1, le=1024)] = 8,
+    class_name: ClassQuery = None,
+    scale: Annotated[int, Query(ge=1, le=32, description="Repeats each pixel, for small samples.")] = 1,
+    truncation: Truncation = 1.0,
+) -> Response:
+    """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
+    numbers = parse(seeds, limit=settings.sync_generation_limit)
+    resolved = await resolve(database, ref)
+    label = label_of(resolved, class_name)
+    height, width = resolved.info["height"], resolved.info["width"]
+    check_grid(len(numbers), columns, scale, height=height, width=width, format=PNG)
+    etag = await sampler.etag(resolved, PNG, "grid", numbers, label, truncation, columns, scale)
+    headers = cache_headers(resolved, settings, etag)
+    if (unchanged := not_modified(request, headers)) is not None:
+        return unchanged
+    if request.method == "HEAD":
+        return head_of(headers, PNG.media_type)
+
+    async def make() -> Response:
+        made = await sampler.generate(resolved, numbers, None if label is None else [label] * len(numbers), truncation)
+        data = await sampler.encode_grid(made.images, columns, PNG, scale)
+        return Response(data, headers=headers, media_type=PNG.media_type)
+
+    return await unless_client_leaves(request, make())
+
+
+def label_of(resolved: Resolved, class_name: str | None) -> int | None:
+    """The index of the class that was asked for; None leaves it to the seed. Raises Invalid."""
+    return None if class_name is None else index_of(resolved.info["classes"], class_name)

@@ -1,0 +1,25 @@
+"""Classes as people write them: a name, or else an index in label order."""
+
+from collections.abc import Sequence
+
+from app.errors import FieldError, Invalid
+
+SHOWN = 50  # class names in a message
+
+
+def index_of(classes: Sequence[str], wanted: str | int, *, pointer: str = "#/class") -> int:
+    """The index of the class called `wanted`; when no class is called so, `wanted` may be the index itself.
+
+    A name always wins: where classes are called 1, 2 and 3, `1` is the first of them. Raises Invalid, listing what there is.
+    """
+    text = str(wanted)
+    if text in classes:
+        return classes.index(text)
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(classes):
+        return int(text)
+    if not classes:
+        detail = "This model has no classes: leave the class out."
+    else:
+        more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+        detail = f"There is no class {text[:80]!r}: there are {', '.join(classes[:SHOWN])}{more}."
+    raise Invalid(detail, errors=[FieldError(pointer, detail)])

@@ -1,0 +1,89 @@
+"""The batch shapes that one generator may run at: such that a row's result does not depend on the shape or its place.
+
+A matrix product or a convolution may be summed in another order at another batch size, so that the same z gives other last bits
+and now and then another pixel. Therefore forwards run at few shapes only, padded up. What a row *is*, is its result as the first
+of `BASE` rows. A shape is used only when it gave those very bits, in every place, to random rows when the model was loaded.
+(On CPUs without matrix units, shapes of 4 rows and more were seen to agree for all families; one row alone not always, since a
+matrix times a vector is another kernel.)
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BASE = 4
+CANDIDATES = (1, BASE, 16, 64)  # ascending
+LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
+
+Forward = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What was found at load: for 1 .. `rows` waiting rows, the shape to run next.
+
+    Fewer rows are taken than the shape has where its other places did not agree with the first.
+    """
+
+    next_shape: tuple[int, ...]  # indexed by the number of waiting rows; [0] is not used
+    capacity: dict[int, int]  # of a shape: rows that it can take, the rest being padding
+    seconds: dict[int, float]  # of one forward, measured at load
+
+    @property
+    def rows(self) -> int:
+        """The most rows that one forward takes."""
+        return max(self.capacity.values())
+
+    def choose(self, waiting: int) -> int:
+        """The shape of the next forward when `waiting` rows (at least 1) wait."""
+        return self.next_shape[min(waiting, len(self.next_shape) - 1)]
+
+
+def verify(forward: Forward) -> Shapes:
+    """Run `forward` (int64 [n] probe numbers to float32 [n, ...] outputs before rounding) at each candidate shape.
+
+    The same probe number must stand for the same random row at every call.
+    """
+    reference: list[bytes] = []
+    capacity: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+
+    def extend_reference(rows: int) -> None:
+        for probe in range(len(reference), rows):
+            begun = time.thread_time()
+            output = forward(np.arange(probe, probe + BASE))
+            seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
+            reference.append(output[0].tobytes())
+
+    extend_reference(1)
+    for shape in CANDIDATES:
+        if shape > BASE and seconds[BASE] / BASE * shape > LONGEST_FORWARD_SECONDS:
+            break
+        extend_reference(shape)
+        rows = [row.tobytes() for row in forward(np.arange(shape))]
+        if rows == reference[:shape]:
+            capacity[shape] = shape
+            seconds[shape] = min(seconds.get(shape, np.inf), _time(forward, shape))
+        elif shape == BASE:
+            capacity[BASE] = 1  # its first place is right by definition
+    return Shapes(plan(capacity, seconds), capacity, seconds)
+
+
+def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]:
+    """For each number of waiting rows the first shape of the cheapest way through them."""
+    cost, first = [0.0], [0]
+    for waiting in range(1, max(capacity.values()) + 1):
+        best = min(capacity, key=lambda shape: seconds[shape] + cost[max(0, waiting - capacity[shape])])
+        cost.append(seconds[best] + cost[max(0, waiting - capacity[best])])
+        first.append(best)
+    return tuple(first)
+
+
+def _time(forward: Forward, shape: int) -> float:
+    """CPU time of this thread: what others do on this machine at the moment must not decide the plan."""
+    begun = time.thread_time()
+    forward(np.arange(shape))
+    return time.thread_time() - begun

@@ -1,0 +1,1 @@
+"""Request and response types, by subject: the OpenAPI document is written here."""

@@ -1,0 +1,71 @@
+"""Samples on the wire."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, StrictInt, StrictStr
+
+from app.formats import FORMATS
+from app.schemas.base import MAX_INTEGER, Body, View
+
+
+def known_format(name: str) -> str:
+    """Refuse what is not in the table of formats."""
+    if name not in FORMATS:
+        raise ValueError(f"unknown format {name!r}; there are {', '.join(FORMATS)}")
+    return name
+
+
+Seed = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+FormatName = Annotated[str, AfterValidator(known_format), Field(json_schema_extra={"enum": list(FORMATS)})]
+ClassName = Annotated[StrictStr, Field(max_length=200)] | Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
+
+
+class GenerationRequest(Body):
+    """Which samples. With `seed` and `n`: the seeds seed .. seed + n - 1; without seeds the server draws them, below 2^53."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "digits", "n": 4, "seed": 0}})
+
+    model: str = Field(
+        pattern=r"^[A-Za-z0-9._:@-]{1,160}$",
+        description="`name` (its newest version), `name:3`, `name@alias`, a checkpoint's id, or a job's (its newest snapshot).",
+    )
+    n: int | None = Field(None, ge=1, le=MAX_INTEGER, description="How many; 1 unless `seeds` are given.")
+    seed: Seed | None = Field(None, description="The first seed.")
+    seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=65_536)] | None = Field(
+        None, description="A list of seeds, or text such as `0-63,70`; in place of `seed` and `n`."
+    )
+    class_: ClassName | None = Field(
+        None,
+        alias="class",
+        description="For all samples: a class by its name or, when none is called so, by its index. "
+        "Without it a conditional model takes the class that each seed stands for.",
+    )
+    classes: Annotated[list[ClassName], Field(fail_fast=True)] | None = Field(
+        None, description="One class for each seed, in place of `class`."
+    )
+    truncation: float = Field(
+        1.0, gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples."
+    )
+    format: FormatName | None = Field(None, description="png (unless Accept names another), jpeg or webp (lossless).")
+    layout: Literal["separate", "grid"] | None = Field(
+        None,
+        description="`grid` puts all samples into one picture, which is how `Accept: image/*` answers more than one.",
+    )
+
+
+class Sample(View):
+    """One sample: its address and, unless a grid was asked for, its bytes."""
+
+    seed: int
+    class_: str | None = Field(serialization_alias="class", validation_alias="class")
+    data: str | None = Field(description="Base64 of the file.")
+
+
+class Generation(View):
+    """The JSON answer."""
+
+    model: str = Field(description="The lasting name of what made them, such as `digits:3`.")
+    truncation: float
+    media_type: str = Field(description="Of each file.")
+    samples: list[Sample]
+    grid: str | None = Field(description="Base64 of the one picture, with layout `grid`.")

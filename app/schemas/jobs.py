@@ -1,0 +1,185 @@
+"""Training jobs on the wire."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field
+
+from app import plans, tables
+from app.schemas.base import MAX_INTEGER, Body, Failure, JsonObject, Metadata, Text, Time, View
+from app.schemas.datasets import Name
+from models import config
+
+Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+EventKind = Literal["status", "started", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
+Priority = Annotated[
+    int, Field(ge=plans.PRIORITIES[0], le=plans.PRIORITIES[-1], description="Higher goes first, and displaces lower.")
+]
+
+
+class Budget(config.Budget):
+    """How long to train: exactly one of the three."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class JobRequest(Body):
+    """What to train. A data set is enough: the preset is then chosen from the data, and the rest from the preset."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"dataset": "digits", "budget": {"epochs": 20}}})
+
+    dataset: Annotated[Text, Field(max_length=100, description="Id or name.")]
+    model: Name | None = Field(None, description="The model to publish to; by default named like the data set.")
+    preset: Annotated[Text, Field(max_length=40)] | None = Field(None, description="One of GET /v1/presets.")
+    config: JsonObject | None = Field(None, description="What to change in the preset: GET /v1/presets has the schema.")
+    budget: Budget | None = None
+    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, description="Of everything random; by default drawn.")
+    priority: Priority = 0
+    metadata: Metadata | None = None
+
+
+class JobUpdate(Body):
+    """What to change about a job; what is left out stays."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"metadata": {"note": "first try"}}})
+
+    priority: Priority | None = None
+    budget: Budget | None = Field(None, description="Train longer or shorter; not for a job that has succeeded.")
+    metadata: Metadata | None = None
+
+
+class Progress(View):
+    """How far a job is. Before it starts, nothing but the total may be known."""
+
+    examples_seen: int = 0
+    examples_total: int | None = Field(None, description="Null until a budget in seconds has been measured.")
+    percent: float | None = None
+    examples_per_second: float | None = None
+    eta_seconds: float | None = None
+    elapsed_seconds: float | None = None
+
+    @classmethod
+    def of(cls, progress: dict[str, Any]) -> Self:
+        view = cls.model_validate(progress)
+        if view.examples_total:
+            view.percent = round(min(100.0, 100.0 * view.examples_seen / view.examples_total), 2)
+        return view
+
+
+class Job(View):
+    """A training job."""
+
+    id: str
+    status: Status
+    desired: Literal["run", "pause", "cancel"] = Field(
+        description="What was asked for last, where it is still to come."
+    )
+    dataset: str = Field(description="The data set's id.")
+    model: str = Field(description="The model that success publishes to.")
+    preset: str
+    priority: int
+    queue_position: int | None = Field(description="1 is next; null unless it is queued.")
+    attempt: int = Field(description="Runs that were lost since the last progress.")
+    fence: int = Field(description="How often a worker has taken it up.")
+    worker: str | None
+    progress: Progress
+    metrics: dict[str, Any] = Field(description="The newest ones.")
+    verdict: dict[str, Any] | None
+    error: Failure | None
+    config: dict[str, Any] = Field(description="The whole configuration, as it was resolved.")
+    fingerprint: dict[str, Any] | None = Field(description="The engine that results are exact for.")
+    metadata: dict[str, str]
+    created_at: Time
+    queued_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+    @classmethod
+    def of(cls, row: tables.Job, queue_position: int | None) -> Self:
+        own = {
+            "dataset": row.dataset_id,
+            "model": row.model_name,
+            "metadata": row.user_metadata,
+            "progress": Progress.of(row.progress),
+            "queue_position": queue_position,
+        }
+        same = {name: getattr(row, name) for name in cls.model_fields if name not in own}
+        return cls.model_validate(same | own)
+
+
+class JobPlan(View):
+    """What a submission would become. Nothing was stored."""
+
+    dataset: str = Field(description="The data set's id.")
+    model: str
+    preset: str
+    config: dict[str, Any]
+    examples_total: int | None = Field(description="What the budget comes to; null for one in seconds.")
+    epochs: float | None = Field(description="The same in passes over the data set.")
+
+    @classmethod
+    def of(cls, plan: plans.Plan) -> Self:
+        total, size = plan.examples_total, plan.dataset.examples
+        return cls(
+            dataset=plan.dataset.id,
+            model=plan.model,
+            preset=plan.preset,
+            config=plan.config,
+            examples_total=total,
+            epochs=round(total / size, 4) if total and size else None,
+        )
+
+
+class Event(View):
+    """One line of a job's history. `seq` rises; metrics and grids that a resumed run repeats get a new one."""
+
+    seq: int
+    kind: EventKind
+    examples_seen: int | None
+    data: dict[str, Any]
+    created_at: Time
+
+
+class EventPage(View):
+    """Events, oldest first."""
+
+    data: list[Event]
+    next_cursor: str | None = Field(description="Give it as `after` to go on; null when this is all for now.")
+
+
+class Metrics(View):
+    """Metrics as columns of equal length; a value is null where its metric was not reported."""
+
+    columns: dict[str, list[float | None]]
+
+
+class Grid(View):
+    """A picture of progress: always the same seeds."""
+
+    examples_seen: int
+    url: str
+    created_at: Time
+
+    @classmethod
+    def of(cls, job_id: str, row: tables.Event) -> Self:
+        url = f"/v1/jobs/{job_id}/grids/{row.examples_seen}.png"
+        return cls.model_validate({"examples_seen": row.examples_seen, "url": url, "created_at": row.created_at})
+
+
+class Checkpoint(View):
+    """A snapshot of a job's generator, and training state where that is kept."""
+
+    id: str
+    job: str
+    examples_seen: int
+    resumable: bool = Field(description="Whether training state remains: the newest and the best keep it.")
+    best: bool
+    kid: float | None
+    sha256: str = Field(description="Of generator.safetensors.")
+    size: int = Field(description="Bytes of generator.safetensors.")
+    created_at: Time
+
+    @classmethod
+    def of(cls, row: tables.Checkpoint) -> Self:
+        own = {"job": row.job_id, "resumable": row.state_key is not None}
+        same = {name: getattr(row, name) for name in cls.model_fields if name not in own}
+        return cls.model_validate(same | own)

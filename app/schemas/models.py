@@ -1,0 +1,91 @@
+"""Published models on the wire."""
+
+from typing import Any, Self
+
+from pydantic import ConfigDict, Field
+
+from app import registry, tables
+from app.schemas.base import MAX_INTEGER, Body, Time, View
+from app.schemas.datasets import Name
+
+
+class ModelVersion(View):
+    """A published snapshot; it never changes."""
+
+    model: str
+    version: int
+    ref: str = Field(description="Its lasting name, such as `digits:3`.")
+    sha256: str = Field(description="Of generator.safetensors.")
+    size: int = Field(description="Bytes of generator.safetensors.")
+    job: str | None
+    checkpoint: str | None
+    examples_seen: int
+    kid: float | None
+    info: dict[str, Any] = Field(description="Family, shape, classes and data set.")
+    created_at: Time
+
+    @classmethod
+    def of(cls, row: tables.ModelVersion) -> Self:
+        own = {
+            "model": row.name,
+            "ref": f"{row.name}:{row.version}",
+            "job": row.job_id,
+            "checkpoint": row.checkpoint_id,
+        }
+        same = {name: getattr(row, name) for name in cls.model_fields if name not in own}
+        return cls.model_validate(same | own)
+
+
+class Model(View):
+    """A name, its versions (newest first) and its aliases."""
+
+    name: str
+    versions: list[ModelVersion]
+    aliases: dict[str, int] = Field(description="Alias to version.")
+
+    @classmethod
+    def of(cls, model: registry.Model) -> Self:
+        return cls(name=model.name, versions=[ModelVersion.of(row) for row in model.versions], aliases=model.aliases)
+
+
+class Snapshot(View):
+    """What a reference means now."""
+
+    ref: str = Field(description="As it was asked for.")
+    version: str = Field(description="Its lasting name: `digits:3` or a checkpoint's id.")
+    pinned: bool = Field(description="Whether `ref` can never mean another snapshot.")
+    sha256: str
+    examples_seen: int
+    kid: float | None
+    info: dict[str, Any] = Field(description="Family, shape, classes and data set.")
+    model: Model | None = Field(description="The published model that it is a version of.")
+
+    @classmethod
+    def of(cls, resolved: registry.Resolved, model: registry.Model | None) -> Self:
+        own = {"version": resolved.label, "model": model and Model.of(model)}
+        same = {name: getattr(resolved, name) for name in cls.model_fields if name not in own}
+        return cls.model_validate(same | own)
+
+
+class PublishRequest(Body):
+    """Where to publish to."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"model": "digits"}})
+
+    model: Name | None = Field(None, description="By default the model of the job.")
+
+
+class AliasRequest(Body):
+    """Which version an alias points at."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"version": 1}})
+
+    version: int = Field(ge=1, le=MAX_INTEGER)
+
+
+class Alias(View):
+    """A movable name of a version."""
+
+    ref: str = Field(description="Such as `digits@prod`.")
+    version: int
+    updated_at: Time

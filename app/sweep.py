@@ -1,0 +1,90 @@
+"""The sweep: takes work from lost workers, rings again for work that nobody took, clears away what is out of date.
+
+It runs in every API and worker process; every step is a conditional write, so any number of sweeps at once do what one would.
+"""
+
+import threading
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from app import jobs, leases
+from app.db import Database, clock, now, settings_of
+from app.errors import GanvilError
+from app.queue import Bell
+from app.settings import Settings
+from app.tables import Dataset, IdempotencyKey, Worker
+
+FORGOTTEN_SECONDS = 600.0  # after which a silent worker's row goes
+
+log = structlog.get_logger()
+
+
+class Result(NamedTuple):
+    """The ids of jobs that were taken from lost workers, and the rings that are due on each queue."""
+
+    moved: list[str]
+    train_rings: int
+    io_rings: int
+
+
+def sweep(session: Session) -> Result:
+    """One sweep, inside a writing transaction. Ring and notify after its commit."""
+    swept = jobs.sweep(session)
+    _sweep_datasets(session)
+    keys_kept_since = now() - settings_of(session).idempotency_seconds
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < keys_kept_since))
+    session.execute(delete(Worker).where(Worker.seen_at < now() - FORGOTTEN_SECONDS))
+    return Result(swept.moved, swept.rings, leases.to_ring(session, Dataset))
+
+
+def _sweep_datasets(session: Session) -> None:
+    for dataset in leases.expire(session, Dataset):
+        dataset.status = leases.after_loss(session, dataset)
+        if dataset.status == "failed":
+            message = f"{dataset.attempt} attempts to prepare it were lost with their workers. Upload it again."
+            dataset.error = {"code": "worker_lost", "message": message}
+            dataset.finished_at = clock(session)
+    session.flush()
+
+
+class Sweeper:
+    """Sweeps every `sweep_seconds` in a thread of its own, from `start` to `stop`."""
+
+    def __init__(self, database: Database, bell: Bell, settings: Settings) -> None:
+        self._database = database
+        self._bell = bell
+        self._seconds = settings.sweep_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when no sweep is under way any more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.sweep_once()
+            except GanvilError as error:  # the database is away: it is tried again
+                log.warning("sweep.failed", error=error.detail)
+            self._stopping.wait(self._seconds)
+
+    def sweep_once(self) -> Result:
+        """Sweep, commit, then ring and notify."""
+        with self._database.writing() as session:
+            result = sweep(session)
+        if result.train_rings:
+            self._bell.ring("train", result.train_rings)
+        if result.io_rings:
+            self._bell.ring("io", result.io_rings)
+        for job_id in result.moved:
+            self._bell.notify(job_id)
+        return result

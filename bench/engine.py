@@ -1,0 +1,130 @@
+"""The engine against a plain loop of the same dcgan, in one run: python -m bench.engine [--threads N] [--seconds S] [--rounds R]
+
+Plain: the same networks, float32, contiguous, torch.optim.Adam as it comes, no average, no R1, no account of itself. Engine:
+`worker.trainer.train` with the preset `fast` as a user gets it, with its checkpoints, grids and metrics. Both train on the same
+prepared data with the same threads, in turns, so that a busy machine slows both.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import softplus
+
+from models.build import build_discriminator, build_generator
+from models.config import TrainingConfig
+from models.presets import resolve
+from worker.engine import choose_engine
+from worker.loader import Data, open_data
+from worker.runlog import RunLog
+from worker.trainer import train
+
+CPU = torch.device("cpu")
+
+
+def prepare(folder: Path, size: int, channels: int, n: int = 4096) -> Path:
+    """Noise of the right shape: speed does not depend on what the images show."""
+    rng = np.random.default_rng(0)
+    np.save(folder / "examples.npy", rng.integers(0, 256, (n, size, size, channels), dtype=np.uint8))
+    np.save(folder / "labels.npy", np.arange(n) % 10)
+    classes = [{"name": str(c), "count": n // 10} for c in range(10)]
+    about = {"examples": n, "height": size, "width": size, "channels": channels, "classes": classes, "sha256": "0" * 64}
+    (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
+class Plain:
+    """The loop that everybody writes first."""
+
+    def __init__(self, config: TrainingConfig, data: Data) -> None:
+        self.config, self.data = config, data
+        device = choose_engine(config).device
+        self.G = build_generator(config.network, data.spec, 0, device)
+        self.D = build_discriminator(config.network, data.spec, 0, device)
+        self.adam_g = torch.optim.Adam(self.G.parameters(), lr=1e-3, betas=(0.5, 0.999))
+        self.adam_d = torch.optim.Adam(self.D.parameters(), lr=1e-3, betas=(0.5, 0.999))
+        self.device = device
+
+    def step(self) -> None:
+        n = self.config.batch_size
+        rows = torch.randint(0, len(self.data.labels), (n,)).numpy()
+        real = torch.from_numpy(self.data.examples[rows]).permute(0, 3, 1, 2).contiguous().to(self.device) / 127.5 - 1
+        labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
+        fake = self.G(torch.randn(n, self.config.network.z_dim, device=self.device), labels)
+        self.adam_d.zero_grad()
+        (softplus(-self.D(real, labels)).mean() + softplus(self.D(fake.detach(), labels)).mean()).backward()
+        self.adam_d.step()
+        self.adam_g.zero_grad()
+        softplus(-self.D(fake, labels)).mean().backward()
+        self.adam_g.step()
+
+    def rate(self, seconds: float) -> float:
+        """Images a second over so many seconds."""
+        torch.set_num_threads(self.config.threads)
+        steps, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            self.step()
+            steps += 1
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return steps * self.config.batch_size / (time.perf_counter() - started)
+
+
+def engine_rate(config: TrainingConfig, data: Data, seconds: float) -> float:
+    """Images a second of a whole run, its grids, metrics and checkpoints included."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        log = RunLog(Path(folder) / "events.jsonl")
+        train(config, data, Path(folder), lambda: time.perf_counter() - started > seconds, log)
+        log.close()
+        lines = (Path(folder) / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        seen = json.loads(lines[-1])["examples_seen"]
+    return float(seen / (time.perf_counter() - started))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_data(prepare(Path(folder), options.size, options.channels))
+        config = resolve("fast", {"threads": options.threads}, data.spec, budget={"examples": 10**9})
+        plain = Plain(config, data)
+        plain.rate(1.0)
+        engine_rate(config, data, 1.0)
+        rates = [
+            (plain.rate(options.seconds), engine_rate(config, data, options.seconds)) for _ in range(options.rounds)
+        ]
+    report(options, choose_engine(config).fingerprint, rates)
+
+
+def report(options: argparse.Namespace, fingerprint: dict[str, object], rates: list[tuple[float, float]]) -> None:
+    """One table and one JSON line."""
+    ratio = statistics.median(engine / plain for plain, engine in rates)
+    print(f"{options.size} x {options.size} x {options.channels}, {fingerprint}")
+    print(f"{'round':>6} {'plain img/s':>12} {'engine img/s':>13} {'ratio':>6}")
+    for number, (plain, engine) in enumerate(rates, start=1):
+        print(f"{number:>6} {plain:>12.0f} {engine:>13.0f} {engine / plain:>6.2f}")
+    summary = {
+        "bench": "engine",
+        "size": options.size,
+        "channels": options.channels,
+        "plain_images_per_second": round(statistics.median(plain for plain, _ in rates)),
+        "engine_images_per_second": round(statistics.median(engine for _, engine in rates)),
+        "ratio": round(ratio, 2),
+        **fingerprint,
+    }
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()

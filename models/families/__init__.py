@@ -1,0 +1,21 @@
+"""One folder a family: `spec.py` (torch-free) holds its `SPEC`, `network.py` its `Generator` and `Discriminator`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from models.config import DataSpec, NetworkOptions
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """What is known of a family without importing torch.
+
+    `check(options, data)` raises `ConfigError`, with pointers such as "/network/width", when these options cannot make
+    networks for this data.
+    """
+
+    name: str
+    summary: str
+    options: type[NetworkOptions]
+    check: Callable[[Any, DataSpec], None]

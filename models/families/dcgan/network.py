@@ -1,0 +1,84 @@
+"""The two networks of `dcgan`, after Radford, Metz, Chintala 2015 (arXiv:1511.06434), section 3.
+
+Labels join in three places: an embedding beside z, class-dependent gains and biases in the generator's batch normalisation
+(arXiv:1707.00683), and a projection in the discriminator (arXiv:1802.05637, eq. 3).
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, relu
+
+from models.config import DataSpec
+from models.families.dcgan.spec import DcganOptions, Layout, layout
+from models.layers import BatchNorm, ConditionalBatchNorm
+
+INITIAL_STD = 0.02  # section 4 of the paper
+LEAK = 0.2
+CLASS_DIM = 16
+
+
+def _plan(options: DcganOptions, data: DataSpec) -> tuple[Layout, list[int]]:
+    """The layout, and the channels of the discriminator's stages from the image inwards."""
+    plan = layout(data.height, data.width)
+    assert plan is not None, "the family's check refuses sizes without a layout"
+    start = options.width << max(0, 3 - plan.halvings)  # small images have few stages, and make up for it in width
+    return plan, [min(start << stage, options.max_width) for stage in range(plan.halvings)]
+
+
+class Generator(nn.Module):
+    """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
+
+    def __init__(self, options: DcganOptions, data: DataSpec) -> None:
+        super().__init__()
+        plan, widths = _plan(options, data)
+        widths = widths[::-1][: plan.doublings]  # mirrors the discriminator, from the base outwards
+        classes = len(data.classes) if options.conditional else 0
+        self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
+        self.base_shape = (plan.base_height, plan.base_width, widths[0])
+        self.base = nn.Linear(
+            options.z_dim + (CLASS_DIM if classes else 0), widths[0] * plan.base_height * plan.base_width, bias=False
+        )
+        self.norms = nn.ModuleList(ConditionalBatchNorm(w, classes) if classes else BatchNorm(w) for w in widths)
+        # Only the last has a bias: before a normalisation it would cancel.
+        hidden = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)]
+        last = nn.ConvTranspose2d(widths[-1], data.channels, 4, stride=2, padding=1)
+        self.stages = nn.ModuleList([*hidden, last])
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.embedding is not None:
+            z = torch.cat([z, self.embedding(labels)], dim=1)
+        x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
+        for norm, stage in zip(self.norms, self.stages, strict=True):
+            x = stage(relu(norm(x, labels)))
+        return torch.tanh(x)
+
+
+class Discriminator(nn.Module):
+    """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n].
+
+    It is only ever used in training, so its batch normalisation keeps no running statistics.
+    """
+
+    def __init__(self, options: DcganOptions, data: DataSpec) -> None:
+        super().__init__()
+        plan, widths = _plan(options, data)
+        classes = len(data.classes) if options.conditional else 0
+        first = nn.Conv2d(data.channels, widths[0], 4, stride=2, padding=1)
+        hidden = [nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)]
+        self.stages = nn.ModuleList([first, *hidden])
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, track_running_stats=False) for width in widths[1:])
+        features = widths[-1] * (data.height >> plan.halvings) * (data.width >> plan.halvings)
+        self.head = nn.Linear(features, 1)
+        self.projection = nn.Embedding(classes, features) if classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = leaky_relu(self.stages[0](x), LEAK)
+        for stage, norm in zip(self.stages[1:], self.norms, strict=True):
+            x = leaky_relu(norm(stage(x)), LEAK)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # without a copy where channels are last in memory
+        logits: Tensor = self.head(x).squeeze(1)
+        if self.projection is not None:
+            logits = logits + (self.projection(labels) * x).sum(dim=1)
+        return logits

@@ -1,0 +1,59 @@
+"""The two networks of `mlp`: the founding article's, layer for layer.
+
+Generator: 128-256-512-1024-1024-512-256-128-64-32 and an image whose values a sigmoid keeps in (0, 1), rescaled to the (-1, 1)
+that every family shares. Discriminator: 1024-512-256-128-64-32 and one logit, whose sigmoid lies in the loss. Leaky ReLU between.
+
+Labels join as in Mirza and Osindero 2014 (arXiv:1411.1784, fig. 1): one-hot, beside z and beside the image's values.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from models.config import DataSpec
+from models.families.mlp.spec import MlpOptions
+
+INITIAL_STD = None  # He's: sixteen layers deep, a fixed small number would silence the signal
+LEAK = 0.2
+GENERATOR_WIDTHS = (128, 256, 512, 1024, 1024, 512, 256, 128, 64, 32)
+DISCRIMINATOR_WIDTHS = (1024, 512, 256, 128, 64, 32)
+
+
+def _layers(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    hidden = [(nn.Linear(a, b), nn.LeakyReLU(LEAK)) for a, b in pairwise((inputs, *widths))]
+    return nn.Sequential(*(layer for pair in hidden for layer in pair), nn.Linear(widths[-1], outputs))
+
+
+def _beside(x: Tensor, labels: Tensor | None, classes: int) -> Tensor:
+    return torch.cat([x, one_hot(labels, classes).to(x.dtype)], dim=1) if labels is not None and classes else x
+
+
+class Generator(nn.Module):
+    """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
+
+    def __init__(self, options: MlpOptions, data: DataSpec) -> None:
+        super().__init__()
+        self.shape = (data.channels, data.height, data.width)
+        self.classes = len(data.classes) if options.conditional else 0
+        values = data.channels * data.height * data.width
+        self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        values = torch.sigmoid(self.layers(_beside(z, labels, self.classes)))
+        return values.view(-1, *self.shape) * 2 - 1
+
+
+class Discriminator(nn.Module):
+    """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n]."""
+
+    def __init__(self, options: MlpOptions, data: DataSpec) -> None:
+        super().__init__()
+        self.classes = len(data.classes) if options.conditional else 0
+        values = data.channels * data.height * data.width
+        self.layers = _layers(values + self.classes, DISCRIMINATOR_WIDTHS, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers(_beside(x.flatten(1), labels, self.classes))
+        return logits.squeeze(1)

@@ -1,0 +1,48 @@
+"""Layers that families share, and how every network gets its first weights."""
+
+import torch
+from torch import Tensor, nn
+
+from models.randomness import Purpose, normals
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (arXiv:1502.03167) in a generator that is given no labels."""
+
+    def forward(self, input: Tensor, labels: Tensor | None = None) -> Tensor:  # noqa: A002, ARG002 - as in the base class
+        return super().forward(input)
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch normalisation whose gain and bias depend on the class (arXiv:1707.00683, eq. 3)."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain = nn.Embedding(classes, channels)  # minus one
+        self.bias = nn.Embedding(classes, channels)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """[n, C, H, W] and int64 [n] to [n, C, H, W]."""
+        gain = 1 + self.gain(labels).to(x.dtype)[:, :, None, None]
+        bias = self.bias(labels).to(x.dtype)[:, :, None, None]
+        return torch.addcmul(bias, self.norm(x), gain)
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, seed: int, purpose: Purpose, std: float | None) -> None:
+    """Fill every parameter and buffer: weights are normal, gains one, biases zero, running statistics those of N(0, 1).
+
+    `std` is the weights' standard deviation; None takes He's sqrt(2 / fan_in) (arXiv:1502.01852, eq. 10). A parameter's numbers
+    depend on the seed and on its place in the network alone, and torch's own generator is left untouched.
+    """
+    for place, (name, parameter) in enumerate(network.named_parameters()):
+        if parameter.ndim > 1:
+            scale = std if std is not None else (2 / parameter[0].numel()) ** 0.5
+            draw = normals(seed, place, purpose, parameter.numel())[0] * scale
+            parameter.copy_(torch.from_numpy(draw).view(parameter.shape))
+        else:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()

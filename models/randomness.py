@@ -1,0 +1,94 @@
+"""Randomness as a pure function of (seed, purpose, index): Philox4x32-10, vectorised in numpy.
+
+Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (doi:10.1145/2063384.2063405). The 64-bit seed
+is the key; the 128-bit counter is (block, index low, index high, purpose). A block yields four 32-bit words. Nothing here has
+state: the same arguments give the same numbers in any order, batch or process, and no global generator is used or changed.
+
+Normals are computed in float64 and rounded to float32, which hides the last-bit differences between math libraries.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Uint32 = npt.NDArray[np.uint32]
+Integers = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.uint64]
+
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as in the paper
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_ROUNDS = 10
+
+
+class Purpose(IntEnum):
+    """What a stream of numbers is for. The values are part of every model's address: append, never renumber."""
+
+    INIT_GENERATOR = 0
+    INIT_DISCRIMINATOR = 1
+    ORDER = 2
+    LATENT = 3
+    GRID = 4
+    SAMPLE = 5
+    SAMPLE_CLASS = 6
+
+
+def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:
+    """Philox4x32-10: uint32 [..., 4] counters and uint32 [..., 2] keys (broadcast together) to uint32 [..., 4]."""
+    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
+    k0, k1 = (key[..., i].astype(np.uint64) for i in range(2))
+    for _ in range(_ROUNDS):
+        product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (product1 >> _SHIFT) ^ c1 ^ k0,
+            product1 & _LOW,
+            (product0 >> _SHIFT) ^ c3 ^ k1,
+            product0 & _LOW,
+        )
+        k0, k1 = (k0 + np.uint64(_WEYL[0])) & _LOW, (k1 + np.uint64(_WEYL[1])) & _LOW
+    return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def uniform_bits(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> Uint32:
+    """uint32 [rows, n] of uniform bits; `seeds` and `index` (0 .. 2**64 - 1) broadcast to the rows."""
+    seed, place = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(seeds, dtype=np.uint64)), np.atleast_1d(np.asarray(index, dtype=np.uint64))
+    )
+    blocks = -(-n // 4)
+    counter = np.empty((len(place), blocks, 4), dtype=np.uint32)
+    counter[..., 0] = np.arange(blocks, dtype=np.uint32)
+    counter[..., 1] = (place & _LOW)[:, None]
+    counter[..., 2] = (place >> _SHIFT)[:, None]
+    counter[..., 3] = int(purpose)
+    key = np.stack([seed & _LOW, seed >> _SHIFT], axis=-1).astype(np.uint32)[:, None, :]
+    return philox(counter, key).reshape(len(place), blocks * 4)[:, :n]
+
+
+def normals(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> npt.NDArray[np.float32]:
+    """float32 [rows, n] of independent standard normals by Box and Muller's transform; |value| < 6.8."""
+    pairs = -(-n // 2)
+    bits = uniform_bits(seeds, index, purpose, 2 * pairs).reshape(-1, pairs, 2)
+    uniform = (bits.astype(np.float64) + 0.5) * 2.0**-32  # strictly inside (0, 1)
+    radius = np.sqrt(-2.0 * np.log(uniform[..., 0]))
+    angle = 2.0 * np.pi * uniform[..., 1]
+    both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return both.reshape(len(bits), 2 * pairs)[:, :n].astype(np.float32)
+
+
+def permutation(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: the order in which the examples of this epoch are visited."""
+    words = uniform_bits(seed, epoch, Purpose.ORDER, 2 * n)[0].astype(np.uint64)
+    return np.argsort((words[0::2] << _SHIFT) | words[1::2], kind="stable")
+
+
+def sample_latents(seeds: Sequence[int], z_dim: int) -> npt.NDArray[np.float32]:
+    """float32 [len(seeds), z_dim]: the latent vector that each sample seed stands for."""
+    return normals(seeds, 0, Purpose.SAMPLE, z_dim)
+
+
+def sample_classes(seeds: Sequence[int], n_classes: int) -> npt.NDArray[np.int64]:
+    """int64 [len(seeds)] in [0, n_classes): the class that each sample seed gets when none is asked for."""
+    bits = uniform_bits(seeds, 0, Purpose.SAMPLE_CLASS, 1)[:, 0].astype(np.uint64)
+    return ((bits * np.uint64(n_classes)) >> _SHIFT).astype(np.int64)

@@ -1,0 +1,242 @@
+"""POST /v1/generations, in every form of answer."""
+
+import base64
+import io
+import json
+import socket
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from httpx import Client, Response
+from PIL import Image
+
+from app.errors import NotAcceptable
+from app.routes.negotiation import choose_media_type
+from tests.app.routes.gallery import CLASSES, gallery
+from tests.servers import wait_until
+
+URL = "/v1/generations"
+LIMIT = 200
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with gallery(tmp_path_factory.mktemp("gallery"), sync_generation_limit=LIMIT) as (_, client):
+        yield client
+
+
+def ask(client: Client, accept: str | None = None, **body: Any) -> Response:
+    return client.post(URL, json={"model": "cats"} | body, headers={"Accept": accept} if accept else {})
+
+
+def alone(client: Client, seed: int, kind: str = "png", **query: Any) -> bytes:
+    answer = client.get(f"/v1/models/cats:1/samples/{seed}.{kind}", params=query)
+    assert answer.status_code == 200
+    return answer.content
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/html, application/json;q=0.9, */*;q=0.1"])
+def test_json_has_the_file_seed_and_class_of_each(client: Client, accept: str | None) -> None:
+    """By default the answer is JSON, and every file in it is the one at the seed's own address."""
+    answer = ask(client, accept, seed=5, n=3)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    body = answer.json()
+    assert (body["model"], body["media_type"], body["grid"]) == ("cats:1", "image/png", None)
+    assert answer.headers["x-model-version"] == "cats:1"
+    assert [sample["seed"] for sample in body["samples"]] == [5, 6, 7]
+    for sample in body["samples"]:
+        assert sample["class"] in CLASSES
+        assert base64.b64decode(sample["data"]) == alone(client, sample["seed"])
+
+
+def test_seeds_that_the_server_draws_can_be_asked_for_again(client: Client) -> None:
+    """Without seeds they are drawn below 2**53, consecutive, and given back with the samples."""
+    first = ask(client, n=4).json()["samples"]
+    seeds = [sample["seed"] for sample in first]
+    assert seeds == list(range(seeds[0], seeds[0] + 4))
+    assert seeds[-1] < 2**53
+    assert ask(client, seeds=seeds).json()["samples"] == first
+    assert len(ask(client).json()["samples"]) == 1
+
+
+def test_an_image_is_the_one_file(client: Client) -> None:
+    """Accept names the format; X-Seed and X-Class tell its address."""
+    for accept, kind in (("image/*", "png"), ("image/webp", "webp"), ("image/jpeg, */*;q=0.1", "jpg")):
+        answer = ask(client, accept, seed=9)
+        assert answer.content == alone(client, 9, kind)
+        assert answer.headers["x-seed"] == "9"
+        assert "x-class" in answer.headers
+    assert ask(client, "image/*", seed=9, format="webp").content == alone(client, 9, "webp")
+
+
+def test_an_image_of_many_is_a_grid(client: Client) -> None:
+    """Five samples become a picture of three columns, in JSON too when a grid is asked for."""
+    grid = ask(client, "image/png", seeds="1-5")
+    assert pixels(grid.content).shape == (16, 24, 3)
+    assert np.array_equal(pixels(grid.content)[8:, 8:16], pixels(alone(client, 5)))
+    body = ask(client, seeds="1-5", layout="grid").json()
+    assert base64.b64decode(body["grid"]) == grid.content
+    assert [(sample["seed"], sample["data"]) for sample in body["samples"]] == [(seed, None) for seed in range(1, 6)]
+
+
+@pytest.mark.parametrize(("format_", "kind"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
+def test_a_zip_holds_the_files_and_a_manifest(client: Client, format_: str, kind: str) -> None:
+    """The very files of the seeds' addresses, named in a manifest; the same request gives the same bytes."""
+    answer = ask(client, "application/zip", seeds="0-69,3", format=format_)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert answer.headers["content-disposition"] == 'attachment; filename="cats-1.zip"'
+    archive = zipfile.ZipFile(io.BytesIO(answer.content))
+    manifest = json.loads(archive.read("manifest.json"))
+    assert (manifest["model"], len(manifest["samples"])) == ("cats:1", 71)
+    assert len(archive.namelist()) == 72
+    for entry in manifest["samples"][::10]:
+        assert archive.read(entry["file"]) == alone(client, entry["seed"], kind, **{"class": entry["class"]})
+    assert ask(client, "application/zip", seeds="0-69,3", format=format_).content == answer.content
+
+
+def test_an_npz_holds_the_pixels(client: Client) -> None:
+    """images, seeds and classes as arrays, readable without pickle; the same request gives the same bytes."""
+    body = {"seeds": [*range(100), 2**63 - 1], "truncation": 0.7}
+    answer = ask(client, "application/x-npz", **body)
+    arrays = np.load(io.BytesIO(answer.content), allow_pickle=False)
+    assert (arrays["images"].shape, arrays["images"].dtype) == ((101, 8, 8, 3), np.uint8)
+    assert arrays["seeds"].tolist() == body["seeds"]
+    assert set(arrays["classes"].tolist()) == {0, 1}
+    assert np.array_equal(arrays["images"][100], pixels(alone(client, 2**63 - 1, truncation=0.7)))
+    assert ask(client, "application/x-npz", **body).content == answer.content
+    gray = np.load(io.BytesIO(ask(client, "application/x-npz", model="ink", n=2).content))
+    assert (gray["images"].shape, gray["classes"].tolist()) == ((2, 8, 8, 1), [-1, -1])
+
+
+def test_one_class_for_all_or_one_for_each(client: Client) -> None:
+    """`class` and `classes` take names and indices."""
+    each = ask(client, seeds=[1, 1, 1], classes=["cat", 1, "0"]).json()["samples"]
+    assert [sample["class"] for sample in each] == ["cat", CLASSES[1], "cat"]
+    assert each[0]["data"] == each[2]["data"] != each[1]["data"]
+    same = ask(client, seeds=[1, 1], **{"class": CLASSES[1]}).json()["samples"]
+    assert [sample["data"] for sample in same] == [each[1]["data"]] * 2
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"n": 0}, "n"),
+    ({"n": LIMIT + 1}, "n"),
+    ({"n": "many"}, "n"),
+    ({"n": 10**30}, "n"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**63}, "seed"),
+    ({"seed": 2**63 - 1, "n": 2}, "seed"),
+    ({"seed": 1.5}, "seed"),
+    ({"seeds": []}, "seeds"),
+    ({"seeds": [-1]}, "seeds"),
+    ({"seeds": [2**63]}, "seeds"),
+    ({"seeds": "5-1"}, "seeds"),
+    ({"seeds": "0-999999999999"}, "seeds"),
+    ({"seeds": ""}, "seeds"),
+    ({"seeds": list(range(LIMIT + 1))}, "seeds"),
+    ({"seeds": ["a"] * 50_000}, "seeds"),
+    ({"seeds": "1", "n": 1}, "n"),
+    ({"seeds": [1], "seed": 1}, "seed"),
+    ({"class": "bird"}, "class"),
+    ({"class": 2}, "class"),
+    ({"class": True}, "class"),
+    ({"classes": ["cat"], "n": 2}, "classes"),
+    ({"classes": ["cat", "bird"], "n": 2}, "classes/1"),
+    ({"classes": ["cat"], "class": "cat"}, "classes"),
+    ({"model": "ink", "class": "cat"}, "class"),
+    ({"truncation": 0}, "truncation"),
+    ({"truncation": 2}, "truncation"),
+    ({"format": "gif"}, "format"),
+    ({"layout": "pile"}, "layout"),
+    ({"model": "a b"}, "model"),
+    ({"colour": "red"}, "colour"),
+]
+
+
+@pytest.mark.parametrize(("body", "name"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input_is_a_clear_refusal(client: Client, body: dict[str, Any], name: str) -> None:
+    """Nonsense is a 422 that names the field, and short."""
+    answer = ask(client, **body)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"].startswith(f"#/{name}")
+    assert len(answer.content) < 4000
+
+
+def test_too_many_says_the_limit(client: Client) -> None:
+    """The refusal says how many one request may ask for."""
+    assert str(LIMIT) in ask(client, n=LIMIT + 1).json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "body", "status"),
+    [
+        ("text/html", {}, 406),
+        ("image/gif", {}, 406),
+        ("image/jpeg", {"format": "png"}, 406),
+        ("application/json;q=0", {}, 406),
+        ("application/json;q=0, */*", {}, 200),
+        ("application/zip", {"layout": "grid"}, 422),
+        ("application/x-npz", {"layout": "grid"}, 422),
+        ("image/png", {"n": 2, "layout": "separate"}, 422),
+        ("image/png", {"n": 1, "layout": "separate"}, 200),
+    ],
+)
+def test_the_form_of_the_answer_must_fit(client: Client, accept: str, body: dict[str, Any], status: int) -> None:
+    """What cannot be answered in an acceptable form is refused before it is made."""
+    assert ask(client, accept, **body).status_code == status
+
+
+def test_unknown_models_are_not_found(client: Client) -> None:
+    """404 for names, versions and ids that are not there."""
+    for model in ("none", "cats:2", "cats@prod", "ckpt_0", "job_0"):
+        assert ask(client, model=model).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        (None, "a/x"),
+        ("", "a/x"),
+        ("*/*", "a/x"),
+        ("b/*", "b/y"),
+        ("a/x;q=0.1, b/z;q=0.2", "b/z"),
+        ("*/*;q=0.5, a/x;q=0", "b/y"),
+        ("B/Z", "b/z"),
+        ("a/x;q=high, b/y;q=0.1", "b/y"),
+    ],
+)
+def test_the_most_wanted_type_is_chosen(accept: str | None, chosen: str) -> None:
+    """By quality, then by our order; a more specific range goes before a general one."""
+    assert choose_media_type(accept, ["a/x", "b/y", "b/z"]) == chosen
+
+
+def test_a_type_that_is_not_offered_is_refused() -> None:
+    """The refusal lists what is offered."""
+    with pytest.raises(NotAcceptable, match="a/x, b/y"):
+        choose_media_type("c/*", ["a/x", "b/y"])
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/zip", "application/x-npz"])
+def test_one_who_hangs_up_frees_the_place(tmp_path: Path, accept: str) -> None:
+    """A client that closes its connection, while it waits or in mid-download, gives its place to the next."""
+    with gallery(tmp_path, sync_generation_limit=900_000, sampler_queue_images=10) as (app, client):
+        assert ask(client).status_code == 200
+        body = json.dumps({"model": "cats", "n": 900_000}).encode()
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+            head = f"POST {URL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: app.state.sampler._waiting > 0, seconds=10)
+            if accept != "application/json":
+                assert connection.recv(12) == b"HTTP/1.1 200"
+            busy = ask(client)
+            assert (busy.status_code, busy.json()["code"]) == (429, "busy")
+            assert int(busy.headers["retry-after"]) >= 1
+        wait_until(lambda: app.state.sampler._waiting == 0, seconds=10)
+        assert ask(client).status_code == 200

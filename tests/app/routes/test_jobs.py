@@ -1,0 +1,277 @@
+"""Jobs over HTTP."""
+
+import json
+import threading
+
+import pytest
+from fastapi import FastAPI
+from httpx import Client
+
+from app import jobs
+from app.tables import Dataset
+from tests.factories import make_checkpoint, make_dataset, make_job, make_job_in
+
+REQUEST = {"dataset": "digits", "budget": {"examples": 640}, "seed": 1}
+
+
+@pytest.fixture
+def digits(app: FastAPI, client: Client) -> Dataset:
+    with app.state.database.writing() as session:
+        return make_dataset(session, name="digits")
+
+
+def made_in(app: FastAPI, status: str) -> str:
+    with app.state.database.writing() as session:
+        return make_job_in(session, status).id
+
+
+def count(client: Client) -> int:
+    return len(client.get("/v1/jobs").json()["data"])
+
+
+def test_a_data_set_is_enough(digits: Dataset, client: Client) -> None:
+    """201 with Location; preset, model and seed are chosen; it is next in the queue."""
+    response = client.post("/v1/jobs", json={"dataset": "digits"})
+    assert response.status_code == 201
+    job = response.json()
+    assert response.headers["location"] == f"/v1/jobs/{job['id']}"
+    assert (job["status"], job["desired"], job["queue_position"]) == ("queued", "run", 1)
+    assert (job["dataset"], job["model"], job["preset"]) == (digits.id, "digits", "fast")
+    assert job["progress"]["percent"] == 0
+    assert job["config"]["seed"] >= 0
+    assert client.get(f"/v1/jobs/{job['id']}").json() == job
+    assert client.get("/v1/jobs/latest").json() == job
+
+
+def test_a_dry_run_stores_nothing(digits: Dataset, client: Client) -> None:
+    """200 with the resolved config and what the budget comes to; no row."""
+    request = REQUEST | {"budget": {"epochs": 2}, "config": {"batch_size": 16}, "metadata": {"a": "b"}, "priority": 3}
+    response = client.post("/v1/jobs?dry_run=true", json=request)
+    assert response.status_code == 200
+    plan = response.json()
+    assert (plan["preset"], plan["examples_total"], plan["epochs"]) == ("fast", 400, 2.0)
+    assert (plan["config"]["batch_size"], plan["config"]["seed"]) == (16, 1)
+    assert count(client) == 0
+
+
+@pytest.mark.parametrize("dry_run", ["false", "true"])
+@pytest.mark.parametrize(
+    ("change", "status", "pointer"),
+    [
+        ({"dataset": "cats"}, 404, None),
+        ({"dataset": None}, 422, "#/dataset"),
+        ({"dataset": "a\x00"}, 422, "#/dataset"),
+        ({"preset": "best"}, 422, "#/preset"),
+        ({"model": "job_mine"}, 422, "#/model"),
+        ({"model": "a b"}, 422, "#/model"),
+        ({"seed": -1}, 422, "#/seed"),
+        ({"seed": 2**63}, 422, "#/seed"),
+        ({"seed": 1.5}, 422, "#/seed"),
+        ({"seed": "1"}, 422, "#/seed"),
+        ({"seed": True}, 422, "#/seed"),
+        ({"budget": {"examples": 0}}, 422, "#/budget/examples"),
+        ({"budget": {"examples": -5}}, 422, "#/budget/examples"),
+        ({"budget": {"examples": 10**30}}, 422, "#/budget/examples"),
+        ({"budget": {"epochs": 0}}, 422, "#/budget/epochs"),
+        ({"budget": {"seconds": 1e300}}, 422, "#/budget/seconds"),
+        ({"budget": {}}, 422, "#/budget"),
+        ({"budget": {"examples": 5, "epochs": 1}}, 422, "#/budget"),
+        ({"budget": {"steps": 5}}, 422, "#/budget/steps"),
+        ({"priority": 10**6}, 422, "#/priority"),
+        ({"metadata": {"a": 1}}, 422, "#/metadata/a"),
+        ({"metadata": {"a": "\x00"}}, 422, "#/metadata/a"),
+        ({"metadata": {f"{n}": "x" for n in range(17)}}, 422, "#/metadata"),
+        ({"config": {"batch_size": 0}}, 422, "#/config/batch_size"),
+        ({"config": {"batch_size": "many"}}, 422, "#/config/batch_size"),
+        ({"config": {"batch_size": 10**40}}, 422, "#/config"),
+        ({"config": {"batches": 1}}, 422, "#/config/batches"),
+        ({"config": {"loss": "hope"}}, 422, "#/config/loss"),
+        ({"config": {"network": {"family": "transformer"}}}, 422, "#/config/network/family"),
+        ({"config": {"network": {"family": "dcgan", "z_dim": 0}}}, 422, "#/config/network/z_dim"),
+        ({"config": {"loss": "\x00"}}, 422, "#/config"),
+        ({"config": {"optimizer": {"beta1": 2}}}, 422, "#/config/optimizer/beta1"),
+        ({"config": []}, 422, "#/config"),
+        ({"unknown": 1}, 422, "#/unknown"),
+    ],
+)
+def test_bad_submissions_name_the_field(digits, client: Client, change, status, pointer, dry_run) -> None:
+    """A problem that points at the field, for a dry run as for a submission; no row."""
+    response = client.post(f"/v1/jobs?dry_run={dry_run}", json=REQUEST | change)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    if pointer is not None:
+        assert pointer in [error["pointer"] for error in response.json()["errors"]]
+    assert count(client) == 0
+
+
+@pytest.mark.parametrize(
+    "literal", ["NaN", "1e999", "Infinity", '"\\ud800"', "[" * 40 + "]" * 40, '{"a":' * 40 + "1" + "}" * 40, str(2**64)]
+)
+def test_what_json_cannot_hold_is_refused(digits, client: Client, literal) -> None:
+    """NaN, infinity, lone surrogates, deep nesting and huge integers inside free-form parts give 422."""
+    for place in ("config", "metadata"):
+        body = f'{{"dataset": "digits", "{place}": {{"key": {literal}}}}}'
+        response = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 422, response.text
+        assert response.json()["errors"][0]["pointer"].startswith(f"#/{place}")
+
+
+def test_a_data_set_that_is_not_ready_is_refused(client: Client) -> None:
+    """409 with the state that is in the way."""
+    client.post("/v1/datasets/import", json={"source": {"kind": "builtin", "name": "digits"}})
+    response = client.post("/v1/jobs", json=REQUEST)
+    assert response.status_code == 409
+    assert response.json()["state"] == "preparing"
+
+
+def test_lists_filter_and_page(app: FastAPI, client: Client) -> None:
+    """By status, model and data set (id or name), newest first, with queue positions."""
+    with app.state.database.writing() as session:
+        digits = make_dataset(session, name="digits")
+        queued = [make_job(session, digits, request={"model": "a"}).id for _ in range(3)]
+        other = make_job(session, request={"model": "b"})
+        jobs.cancel(session, other.id)
+
+    def ids(**params) -> list[str]:
+        return [job["id"] for job in client.get("/v1/jobs", params=params).json()["data"]]
+
+    assert ids() == [other.id, *queued[::-1]]
+    assert ids(status="cancelled") == ids(model="b") == ids(dataset=other.dataset_id) == [other.id]
+    assert ids(dataset="digits", status="queued") == queued[::-1]
+    assert ids(dataset="nothing") == []
+    page = client.get("/v1/jobs", params={"limit": 2, "status": "queued"}).json()
+    assert [job["queue_position"] for job in page["data"]] == [3, 2]
+    rest = client.get("/v1/jobs", params={"limit": 2, "status": "queued", "cursor": page["next_cursor"]}).json()
+    assert [job["id"] for job in rest["data"]] == queued[:1]
+    assert rest["next_cursor"] is None
+
+
+@pytest.mark.parametrize("params", [{"status": "lost"}, {"model": "a b"}, {"dataset": "\x00"}, {"limit": "many"}])
+def test_bad_filters_name_the_parameter(client: Client, params) -> None:
+    """422, in the query."""
+    response = client.get("/v1/jobs", params=params)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["in"] == "query"
+
+
+VERBS = ("cancel", "pause", "resume", "retry")
+ALLOWED = {
+    "queued": {"cancel": "cancelled", "pause": "paused", "resume": "queued", "retry": "queued"},
+    "running": {"cancel": "running", "pause": "running", "resume": "running", "retry": "running"},
+    "paused": {"cancel": "cancelled", "pause": "paused", "resume": "queued"},
+    "succeeded": {},
+    "failed": {"retry": "queued"},
+    "cancelled": {"cancel": "cancelled", "retry": "queued"},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("status", ALLOWED)
+def test_verbs_by_state(app: FastAPI, client: Client, status, verb) -> None:
+    """202 where the state allows it, also when repeated; else 409 that says the state."""
+    job = made_in(app, status)
+    wanted = ALLOWED[status].get(verb)
+    for _ in range(2):
+        response = client.post(f"/v1/jobs/{job}/{verb}")
+        if wanted is None:
+            assert response.status_code == 409
+            assert (response.json()["code"], response.json()["state"]) == ("invalid_state", status)
+        else:
+            assert response.status_code == 202
+            assert response.json()["status"] == wanted
+
+
+def test_a_change_keeps_what_is_left_out(app: FastAPI, client: Client) -> None:
+    """PATCH answers with the changed job; a budget that is used up, or of a running job, is refused."""
+    job = made_in(app, "paused")
+    changed = client.patch(f"/v1/jobs/{job}", json={"priority": 7, "metadata": {"note": "x"}}).json()
+    assert (changed["priority"], changed["metadata"]) == (7, {"note": "x"})
+    longer = client.patch(f"/v1/jobs/{job}", json={"budget": {"examples": 6400}}).json()
+    assert (longer["progress"]["examples_total"], longer["priority"]) == (6400, 7)
+    running = made_in(app, "running")
+    assert client.patch(f"/v1/jobs/{running}", json={"budget": {"examples": 6400}}).status_code == 409
+    assert client.patch(f"/v1/jobs/{job}", json={"status": "queued"}).status_code == 422
+
+
+def test_deleting(app: FastAPI, client: Client) -> None:
+    """204, its objects are gone, and 404 from then on; 409 while it runs."""
+    storage = app.state.storage
+    with app.state.database.writing() as session:
+        job = make_job_in(session, "cancelled")
+        checkpoint = make_checkpoint(session, job)
+    for name in ("state.pt", "generator.safetensors", "model.json"):
+        storage.put_bytes(f"{checkpoint.snapshot_key}/{name}", b"x")
+    assert client.delete(f"/v1/jobs/{job.id}").status_code == 204
+    assert list(storage.list(f"jobs/{job.id}")) == []
+    assert client.get(f"/v1/jobs/{job.id}").status_code == 404
+    assert client.delete(f"/v1/jobs/{made_in(app, 'running')}").status_code == 409
+
+
+@pytest.mark.parametrize("ref", ["job_0", "latest", "digits", "a" * 41, "a%00b", "%ff", "a%2Fb", "..", "%F0%9F%98%80"])
+def test_unknown_jobs(client: Client, ref) -> None:
+    """404 for what could be an id, 404 or 422 for what could not; never more."""
+    assert client.get(f"/v1/jobs/{ref}").status_code in {404, 422}
+
+
+def test_a_repeated_submission_is_one_job(digits, client: Client) -> None:
+    """The same key and body, however it is spaced, replay status, body and Location; another body gives 422."""
+    key = {"Idempotency-Key": "abc"}
+    first = client.post("/v1/jobs", json=REQUEST, headers=key)
+    spaced = json.dumps(dict(reversed(REQUEST.items())), indent=4)
+    again = client.post("/v1/jobs", content=spaced, headers=key | {"Content-Type": "application/json"})
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["location"] == first.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    other = client.post("/v1/jobs", json=REQUEST | {"seed": 2}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+    assert count(client) == 1
+
+
+def test_a_refused_submission_may_be_corrected_under_its_key(digits, client: Client) -> None:
+    """Only what created something is remembered."""
+    key = {"Idempotency-Key": "abc"}
+    assert client.post("/v1/jobs", json=REQUEST | {"preset": "none"}, headers=key).status_code == 422
+    assert client.post("/v1/jobs", json=REQUEST, headers=key).status_code == 201
+
+
+def test_an_old_key_may_be_used_anew(app: FastAPI, digits, client: Client) -> None:
+    """After idempotency_seconds a key is as new."""
+    key = {"Idempotency-Key": "abc"}
+    first = client.post("/v1/jobs", json=REQUEST, headers=key).json()
+    with app.state.database.writing() as session:
+        from app.tables import IdempotencyKey
+
+        for row in session.query(IdempotencyKey):
+            row.created_at -= 100_000
+    assert client.post("/v1/jobs", json=REQUEST, headers=key).json()["id"] != first["id"]
+
+
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
+def test_bad_keys_are_refused(digits, client: Client, key) -> None:
+    """422 that names the header."""
+    response = client.post("/v1/jobs", json=REQUEST, headers={"Idempotency-Key": key.encode("latin-1")})
+    assert response.status_code == 422
+    assert response.json()["errors"][0] | {"detail": ""} == {
+        "pointer": "#/idempotency-key",
+        "in": "header",
+        "detail": "",
+    }
+
+
+def test_repetitions_at_once_make_one_job(digits, client: Client) -> None:
+    """Of many at the same time one creates; the others replay it or are told to wait."""
+    responses = []
+
+    def submit() -> None:
+        responses.append(client.post("/v1/jobs", json=REQUEST, headers={"Idempotency-Key": "at-once"}))
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {response.status_code for response in responses} <= {201, 409}
+    assert len({response.json()["id"] for response in responses if response.status_code == 201}) == 1
+    assert all(response.headers["retry-after"] == "1" for response in responses if response.status_code == 409)
+    assert count(client) == 1

@@ -1,0 +1,92 @@
+"""The command line, as its own process, against a real service."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from app.cli import parse_seeds
+from tests.source import HOUSE
+
+
+def ganvil(*arguments: str, cwd: Path = HOUSE, url: str = "http://127.0.0.1:1") -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"GANVIL_URL": url, "COLUMNS": "200", "PYTHONPATH": str(HOUSE)}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_path: Path) -> None:
+    """`train` prints progress line by line where there is no terminal; `sample` then writes one file for each seed."""
+    trained = ganvil("train", "digits", "--model", "by-cli", "--examples", "1000", "--seed", "1", url=live_service)
+    assert trained.returncode == 0, trained.stderr
+    assert "succeeded" in trained.stdout
+    assert "loss G" in trained.stdout
+    assert "\x1b" not in trained.stdout
+    sampled = ganvil(
+        "sample", "by-cli", "--seeds", "3-5", "--class", "7", "--output", "out", cwd=tmp_path, url=live_service
+    )
+    assert sampled.returncode == 0, sampled.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["3.png", "4.png", "5.png"]
+    assert Image.open(tmp_path / "out" / "3.png").format == "PNG"
+    assert "by-cli:1" in ganvil("models", url=live_service).stdout
+    assert "by-cli" in ganvil("jobs", url=live_service).stdout
+    assert "digits" in ganvil("datasets", url=live_service).stdout
+
+
+def test_refused_request_is_one_clear_message(live_service: str) -> None:
+    """An error of the service ends the command with its detail and status 1, without a traceback."""
+    refused = ganvil("train", "no-such-data", url=live_service)
+    assert refused.returncode == 1
+    assert "no-such-data" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_absent_service_is_one_clear_message() -> None:
+    """Without a service the command says which address does not answer."""
+    refused = ganvil("jobs")
+    assert refused.returncode == 1
+    assert "No answer from http://127.0.0.1:1" in refused.stderr
+
+
+def test_key_is_fresh_and_long() -> None:
+    """`key` prints a new random key each time, fit for a header."""
+    first, second = ganvil("key").stdout.strip(), ganvil("key").stdout.strip()
+    assert first != second
+    assert len(first) >= 40
+    assert first.isascii()
+
+
+def test_version_is_the_package_s() -> None:
+    """`version` prints what pyproject.toml says."""
+    version = ganvil("version").stdout.strip()
+    assert f'version = "{version}"' in (HOUSE / "pyproject.toml").read_text()
+
+
+def test_command_line_starts_without_torch() -> None:
+    """Even `--help` of a command that trains must come at once: torch stays out."""
+    program = "import sys, app.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=HOUSE, timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("7", range(7, 8)), ("0-3", range(4)), ("5-5", range(5, 6))])
+def test_seeds_are_a_number_or_a_range(text: str, seeds: range) -> None:
+    """A range names its first and its last seed."""
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "x", "3-", "-3", "1,2"])
+def test_other_seeds_are_refused(text: str) -> None:
+    """Anything else is a usage error that says what seeds look like, not a crash."""
+    refused = ganvil("sample", "digits", "--seeds", text)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr

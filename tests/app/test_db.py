@@ -1,0 +1,174 @@
+"""Transactions, the clock, the translation of errors and the migrations, on SQLite and PostgreSQL."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import null, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.orm import Session
+
+from app.db import Database, clock
+from app.errors import Conflict, StorageFull, Unavailable
+from app.settings import Settings
+from app.tables import Base, Dataset, Worker
+from tests.factories import make_dataset
+
+
+def test_migrations_make_the_tables(any_database: Database) -> None:
+    """The schema that the migrations make is the one that app.tables describes."""
+    with any_database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_migrations_run_once_when_many_start_at_once(settings: Settings) -> None:
+    """Processes that start together on an empty SQLite file all find the schema made."""
+    migrate_at_once(settings)
+
+
+@pytest.mark.needs("postgres")
+def test_migrations_run_once_on_postgresql_too(settings: Settings, postgres_url: str) -> None:
+    """Processes that start together on an empty PostgreSQL database all find the schema made."""
+    migrate_at_once(settings.model_copy(update={"database_url": postgres_url}))
+
+
+def migrate_at_once(settings: Settings) -> None:
+    databases = [Database(settings) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(Database.migrate, databases))
+    for database in databases:
+        with database.reading() as session:
+            assert session.scalars(select(Dataset)).all() == []
+        database.dispose()
+
+
+def test_clock_is_utc_epoch_seconds(any_database: Database) -> None:
+    """The database's clock agrees with this machine's, and goes on within a transaction."""
+    with any_database.reading() as session:
+        first = clock(session)
+        assert abs(first - time.time()) < 1
+        time.sleep(0.01)
+        assert clock(session) > first
+
+
+def test_writing_commits_or_rolls_back(any_database: Database) -> None:
+    """A block that ends commits; one that raises leaves nothing."""
+    with any_database.writing() as session:
+        kept = make_dataset(session)
+    with pytest.raises(ZeroDivisionError), any_database.writing() as session:
+        _ = make_dataset(session).priority // 0
+    with any_database.reading() as session:
+        assert session.scalars(select(Dataset.id)).all() == [kept.id]
+
+
+def test_reading_refuses_writes(any_database: Database) -> None:
+    """The database itself refuses a write in a reading transaction; the next writing one on the connection works."""
+    with any_database.writing() as session:
+        make_dataset(session)
+    with pytest.raises((DBAPIError, Unavailable)), any_database.reading() as session:
+        session.execute(text("UPDATE datasets SET priority = 1"))
+    with any_database.writing() as session:
+        session.execute(text("UPDATE datasets SET priority = 2"))
+
+
+def test_concurrent_writers_wait_for_each_other(any_database: Database) -> None:
+    """Ten threads that read and then write one row twenty times each lose no update and meet no lock error."""
+    with any_database.writing() as session:
+        dataset_id = make_dataset(session).id
+
+    def count(_: int) -> None:
+        for _ in range(20):
+            with any_database.writing() as session:
+                row = session.get_one(Dataset, dataset_id, with_for_update=True)
+                row.priority += 1
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(count, range(10)))
+    with any_database.reading() as session:
+        assert session.get_one(Dataset, dataset_id).priority == 200
+
+
+def test_a_name_taken_twice_is_a_conflict(any_database: Database) -> None:
+    """A violated uniqueness comes out as Conflict, a missing column as the error of ours that it is."""
+    with pytest.raises(IntegrityError), any_database.writing() as session:
+        make_dataset(session, source=null())
+    with any_database.writing() as session:
+        make_dataset(session, name="digits")
+    with pytest.raises(Conflict), any_database.writing() as session:
+        make_dataset(session, name="digits")
+
+
+def test_locked_sqlite_is_unavailable(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that another process keeps out for longer than the timeout gets Unavailable."""
+    monkeypatch.setattr("app.db.BUSY_TIMEOUT_SECONDS", 0.1)
+    impatient = Database(settings)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with database.writing() as session:
+            make_dataset(session)
+            held.set()
+            done.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    with pytest.raises(Unavailable), impatient.writing() as session:
+        make_dataset(session)
+    done.set()
+    holder.join()
+    impatient.dispose()
+
+
+def test_full_disk_is_storage_full(database: Database) -> None:
+    """SQLite's full disk comes out as StorageFull, and nothing of the transaction remains."""
+    with database.reading() as session:
+        pages = session.execute(text("PRAGMA page_count")).scalar_one()
+    with pytest.raises(StorageFull), database.writing() as session:
+        fill(session, pages)
+    with database.reading() as session:
+        assert session.scalars(select(Worker)).all() == []
+
+
+def fill(session: Session, pages: int) -> None:
+    session.execute(text(f"PRAGMA max_page_count = {pages}"))
+    for number in range(1000):
+        session.add(Worker(id=f"w{number}" * 50, slots=1, busy=0, device="cpu", started_at=0, seen_at=0))
+    session.flush()
+
+
+def test_errors_in_our_sql_are_not_disguised(database: Database) -> None:
+    """A query for a table that does not exist stays an error of ours."""
+    with pytest.raises(OperationalError), database.reading() as session:
+        session.execute(text("SELECT * FROM nothing"))
+
+
+@pytest.mark.needs("postgres")
+def test_absent_postgresql_is_unavailable(settings: Settings) -> None:
+    """A PostgreSQL that nobody runs is Unavailable, not a traceback."""
+    absent = Database(settings.model_copy(update={"database_url": "postgresql://ganvil@127.0.0.1:1/none"}))
+    with pytest.raises(Unavailable):
+        absent.ping()
+
+
+def test_unopenable_sqlite_is_unavailable(settings: Settings, tmp_path: Path) -> None:
+    """A SQLite file that cannot be opened is Unavailable."""
+    (tmp_path / "folder.db").mkdir()
+    broken = Database(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/folder.db"}))
+    with pytest.raises(Unavailable):
+        broken.ping()
+
+
+def test_sqlite_is_durable_and_checks_keys(database: Database) -> None:
+    """WAL with full sync, and foreign keys enforced, on every connection."""
+    with database.reading() as session:
+        pragmas = {
+            name: session.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")
+        }
+        assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+        assert session.execute(text("PRAGMA foreign_keys")).scalar_one() == 1

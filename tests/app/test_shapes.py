@@ -1,0 +1,72 @@
+"""Batch shapes: only those are used at which a row's result does not depend on its company."""
+
+import numpy as np
+import pytest
+
+from app.sampling import shapes
+from app.sampling.shapes import BASE, CANDIDATES, plan, verify
+
+
+def steady(numbers: np.ndarray) -> np.ndarray:
+    """A network whose rows do not depend on the batch."""
+    return np.sqrt(numbers.astype(np.float32) + 2)[:, None]
+
+
+def last_bit(values: np.ndarray) -> np.ndarray:
+    return np.nextafter(values, np.float32(np.inf))
+
+
+def test_every_shape_of_a_steady_network_is_used() -> None:
+    """Where all shapes agree, all are there, and a full queue is taken in the largest steps that pay."""
+    found = verify(steady)
+    assert found.capacity == {shape: shape for shape in CANDIDATES}
+    assert found.rows == 64
+    assert all(found.choose(waiting) in CANDIDATES for waiting in range(1, 200))
+
+
+@pytest.mark.parametrize("bad", [shape for shape in CANDIDATES if shape != BASE])
+def test_a_shape_that_differs_in_the_last_bit_is_not_used(bad: int) -> None:
+    """One bit of one row at one shape is enough to leave that shape out."""
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        output = steady(numbers)
+        if len(numbers) == bad:
+            output[-1] = last_bit(output[-1])
+        return output
+
+    assert set(verify(forward).capacity) == set(CANDIDATES) - {bad}
+
+
+def test_places_of_the_base_shape_that_differ_stay_empty() -> None:
+    """Where a row's place in the base shape matters, its first place still serves, one row at a time."""
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        output = steady(numbers)
+        output[1:] = last_bit(output[1:])
+        return output
+
+    found = verify(forward)
+    assert found.capacity == {1: 1, BASE: 1}
+    assert found.rows == 1
+
+
+def test_not_a_number_is_compared_by_its_bits() -> None:
+    """A network that diverged can still be sampled in batches."""
+    assert verify(lambda numbers: np.full((len(numbers), 2), np.nan, np.float32)).rows == 64
+
+
+def test_slow_networks_get_no_large_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No forward holds up the others for longer than the limit; the base shape is there whatever it takes."""
+    monkeypatch.setattr(shapes, "LONGEST_FORWARD_SECONDS", 0.0)
+    assert set(verify(steady).capacity) == {1, BASE}
+
+
+def test_the_plan_is_the_cheapest_way_through() -> None:
+    """Five rows go as four and one where that is cheaper than sixteen, and as sixteen where it is not."""
+    capacity = {1: 1, 4: 4, 16: 16}
+    linear = plan(capacity, {1: 1.0, 4: 4.0, 16: 16.0})
+    assert linear[5] in {1, 4}
+    assert linear[1] == 1
+    flat = plan(capacity, {1: 1.0, 4: 1.0, 16: 1.0})
+    assert flat[5] == 16
+    assert len(plan({4: 1}, {4: 1.0})) == 2

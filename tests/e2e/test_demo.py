@@ -1,0 +1,59 @@
+"""`ganvil demo`, as a person runs it, with a short budget."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.live import processes
+from tests.servers import wait_until
+from tests.source import HOUSE
+
+
+def start_demo(output: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "app.cli", "demo", "--output", str(output), "--budget-seconds", "4", *arguments]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(command, cwd=HOUSE, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.timeout(300)
+def test_demo_makes_pictures_and_a_report_and_can_be_repeated(tmp_path: Path) -> None:
+    """It exits 0 and leaves the three files and no process; a second demo on the same output makes version 2."""
+    before = processes().keys()
+    for version in (1, 2):
+        with start_demo(tmp_path) as demo:
+            said, complaint = demo.communicate(timeout=150)
+        assert demo.returncode == 0, f"{said}\n{complaint}"
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["model"] == f"digits:{version}"
+        assert report["job"]["status"] == "succeeded"
+        assert report["job"]["progress"]["examples_per_second"] > 0
+        assert all(url in said for url in (report["swagger"], report["images"][0]))
+    samples = Image.open(tmp_path / "samples.png")
+    assert samples.size == (680, 680)
+    assert np.asarray(samples).std() > 0
+    assert Image.open(tmp_path / "timelapse.webp").n_frames > 1
+    assert {args for pid, (_, args) in processes().items() if pid not in before and "app." in args} == set()
+
+
+@pytest.mark.timeout(300)
+def test_kept_demo_stays_up_until_interrupted(tmp_path: Path) -> None:
+    """With --keep the printed image URLs answer after the demo, until Ctrl-C ends it with status 0."""
+    with start_demo(tmp_path, "--keep") as demo:
+        wait_until(lambda: (tmp_path / "report.json").exists() or demo.poll() is not None, seconds=150)
+        report = json.loads((tmp_path / "report.json").read_text())
+        image = httpx.get(report["images"][3]).raise_for_status()
+        assert image.headers["content-type"] == "image/png"
+        assert demo.stdout is not None
+        while "Staying up" not in demo.stdout.readline():
+            pass
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 0

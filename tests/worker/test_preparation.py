@@ -1,0 +1,79 @@
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+
+from app import datasets
+from app.tables import Dataset
+from tests.servers import wait_until
+from worker.preparation import limits, prepare_next
+from worker.service import Service
+from worker.workspace import DATASET_FILES
+
+
+def dataset_of(service: Service, dataset_id: str) -> Dataset:
+    with service.database.reading() as session:
+        return datasets.get(session, dataset_id)
+
+
+def register(service: Service, path: Path) -> str:
+    with (
+        datasets.stored_upload(service.storage, path=path, filename=path.name) as upload,
+        service.database.writing() as session,
+    ):
+        return datasets.register_upload(session, upload).id
+
+
+def test_nothing_waits(service: Service) -> None:
+    """Without a queued data set there is nothing to do."""
+    assert prepare_next(service, {}) is False
+
+
+def test_builtin_is_prepared(service: Service) -> None:
+    """The digits that come with Ganvil become a data set whose files are stored under its key."""
+    with service.database.writing() as session:
+        dataset_id = datasets.register_builtin(session, "digits").id
+    assert prepare_next(service, {})
+    dataset = dataset_of(service, dataset_id)
+    assert (dataset.status, dataset.examples, dataset.key) == ("succeeded", 1797, f"datasets/{dataset_id}/1")
+    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in DATASET_FILES)
+    described = json.loads(service.storage.get_bytes(f"{dataset.key}/dataset.json"))
+    assert described["sha256"] == dataset.sha256
+    path = service.storage.local_path(f"{dataset.key}/examples.npy")
+    assert np.load(path, mmap_mode="r").shape == (1797, dataset.height, dataset.width, 1)  # type: ignore[arg-type]
+    assert list(service.runs.iterdir()) == []
+
+
+def test_what_is_no_archive_is_refused(service: Service, tmp_path: Path) -> None:
+    """An upload that cannot be used fails with a reason for its owner, and stores nothing."""
+    (tmp_path / "pictures.zip").write_bytes(b"no archive at all")
+    dataset_id = register(service, tmp_path / "pictures.zip")
+    assert prepare_next(service, {})
+    dataset = dataset_of(service, dataset_id)
+    assert dataset.status == "failed"
+    assert dataset.error is not None
+    assert dataset.error["code"] == "not_an_archive"
+    assert [key for key in service.storage.list(f"datasets/{dataset_id}") if "/upload/" not in key] == []
+
+
+def test_child_is_limited(service: Service) -> None:
+    """A decoder that runs away meets the limits of its process before the machine does."""
+    told = limits(service.settings)
+    assert told.keys() == {resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE}
+
+
+def test_stop_gives_it_back(service: Service, tmp_path: Path) -> None:
+    """A preparation whose worker ends is queued again and counts no attempt."""
+    with service.database.writing() as session:
+        dataset_id = datasets.register_builtin(session, "digits").id
+    import threading
+
+    def stop() -> None:
+        wait_until(lambda: dataset_of(service, dataset_id).status == "running")
+        service.stopping.set()
+
+    threading.Thread(target=stop).start()
+    assert prepare_next(service, {})
+    dataset = dataset_of(service, dataset_id)
+    assert (dataset.status, dataset.attempt) == ("queued", 0)

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+
+from app.queue import TASKS
+from worker.tasks import celery
+
+
+def test_worker_leaves_torch_out() -> None:
+    """The worker process never loads torch: a crash or a leak there belongs to one child."""
+    program = "import sys, worker.tasks; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+def test_tasks_have_the_names_that_are_rung_for() -> None:
+    """Who rings knows the tasks by name only."""
+    assert set(TASKS.values()) <= set(celery.tasks)
+
+
+def test_worker_that_cannot_start_says_so() -> None:
+    """A wrong setting ends the worker with a message, rather than leave it deaf."""
+    command = [sys.executable, "-m", "celery", "-A", "worker.tasks", "worker", "--pool", "threads"]
+    environment = {"GANVIL_STORAGE_URL": "ftp://nowhere", "GANVIL_REDIS_URL": "redis://127.0.0.1:1/0"}
+    ended = subprocess.run(command, env=environment, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "a storage URL begins with" in ended.stderr

@@ -1,0 +1,92 @@
+"""What the numbers of a run depend on besides its config and data: device, precision, threads, torch and instruction set."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Two runs under equal engines give equal bits."""
+
+    device: torch.device
+    precision: str  # "fp32" or "bf16"
+    threads: int
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that must be equal for equal bits, as JSON."""
+        cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if cuda else "cpu",
+            "precision": self.precision,
+            "threads": self.threads,
+            "torch": str(torch.__version__),  # a subclass of str, which weights-only loading refuses
+            "isa": f"cuda {torch.version.cuda}" if cuda else _cpu_isa(),
+        }
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Forward passes inside it run in bf16 where that is safe. One context a pass: it caches the weights that it casts."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network with the weights of its convolutions laid out channels last, and with them all that they compute."""
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                # Spelled out, because `contiguous` leaves a weight of one channel in a layout that counts as channels first.
+                out, channels, height, width = parameter.shape
+                laid_out = torch.empty(out, height, width, channels, device=self.device).permute(0, 3, 1, 2)
+                parameter.data = laid_out.copy_(parameter.data)
+        return network
+
+    @contextmanager
+    def activated(self) -> Iterator[None]:
+        """Sets what torch keeps per process, and puts it back. Denormals count as zero: they cost a lot and mean nothing here."""
+        threads = torch.get_num_threads()
+        torch.set_flush_denormal(True)  # first: the threads of the pool inherit it
+        torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            os.putenv(
+                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+            )  # cuBLAS reads it when it starts, and is only then deterministic
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)
+
+
+def choose_engine(config: TrainingConfig) -> Engine:
+    """The first CUDA device if there is one, else the CPU; "auto" precision becomes what this hardware is faster in."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = config.precision
+    if precision == "auto":
+        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_gains_from_bf16()
+        precision = "bf16" if gains else "fp32"
+    return Engine(device, precision, config.threads or torch.get_num_threads())
+
+
+def _capabilities() -> dict[str, Any]:
+    return dict(torch.cpu.get_capabilities())
+
+
+def _cpu_gains_from_bf16() -> bool:
+    """Whether oneDNN has an instruction that multiplies bf16; without one it emulates."""
+    found = _capabilities()
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+
+
+def _cpu_isa() -> str:
+    """Such as "AVX512 avx512_bf16 amx_bf16": what decides which kernels oneDNN and torch take."""
+    found = _capabilities()
+    extras = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16") if found.get(name)]
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *extras])

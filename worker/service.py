@@ -1,0 +1,92 @@
+"""What one worker process has: settings, database, storage and bell, its places, and the threads that run beside its tasks."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from app import workers
+from app.db import Database
+from app.errors import GanvilError
+from app.queue import Bell
+from app.settings import Settings
+from app.storage import Storage
+from app.sweep import Sweeper
+from worker.child import inherited_environment
+from worker.slots import Slots, find_gpus, training_places
+from worker.workspace import DatasetCache, clean_run_directories
+
+log = structlog.get_logger()
+
+
+class Service:
+    """Everything that a task needs. `stopping` is set when this worker is to end; its tasks then give their work back."""
+
+    def __init__(self, settings: Settings) -> None:
+        gpus = find_gpus(inherited_environment().get("CUDA_VISIBLE_DEVICES"))
+        self.settings = settings
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.device = f"{len(gpus)} GPU" if gpus else "CPU"
+        self.stopping = threading.Event()
+        self.database = Database(settings)
+        self.storage = Storage(settings.storage_url)
+        self.bell = Bell(settings)
+        self.datasets = DatasetCache(settings.cache_dir / "datasets", self.storage)
+        self.runs = settings.data_dir / "runs"
+        self.training = Slots(training_places(settings.train_slots, gpus))
+        self.io = Slots([{}])
+        self._sweeper = Sweeper(self.database, self.bell, settings)
+        self._life = threading.Thread(target=self._live, name="life", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread: bring the schema up to date, look for work once, then sweep and beat until `close`."""
+        self._life.start()
+
+    def stop(self) -> None:
+        """Have the tasks give their work back. Called by a signal handler, which must not wait for a lock it interrupted."""
+        if not self.stopping.is_set():
+            self.stopping.set()
+
+    def close(self) -> None:
+        """End the threads; called when no task runs any more."""
+        self.stop()
+        self._life.join()
+        self.bell.close()
+        self.database.dispose()
+
+    def _live(self) -> None:
+        clean_run_directories(self.runs)
+        while not self._says(self.database.migrate) and not self._pause():
+            pass
+        self._sweeper.start()
+        self.bell.ring("train", self.training.total)
+        self.bell.ring("io")
+        while not self._pause():
+            self._says(self._beat)
+        self._sweeper.stop()
+        self._says(self._leave)
+
+    def _pause(self) -> bool:
+        """Wait a little; whether this worker is to end."""
+        return self.stopping.wait(self.settings.sweep_seconds)
+
+    def _says(self, to_the_database: Callable[[], None]) -> bool:
+        """Whether the database heard it. When it is away, that is no reason to end: it is tried again."""
+        try:
+            to_the_database()
+        except GanvilError as error:
+            log.warning("worker.database_failed", error=error.detail)
+            return False
+        return True
+
+    def _beat(self) -> None:
+        with self.database.writing() as session:
+            workers.beat(
+                session, worker=self.name, slots=self.training.total, busy=self.training.busy, device=self.device
+            )
+
+    def _leave(self) -> None:
+        with self.database.writing() as session:
+            workers.leave(session, self.name)

@@ -1,0 +1,115 @@
+"""What goes between a run directory and the storage: checkpoints in, and whatever the trainer's lines name out.
+
+Files are stored first, under keys that contain the fence, and count only once the row that names them is committed: nothing
+of a lost run, or of half an upload, is ever seen.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import structlog
+
+from app import history, jobs
+from app.errors import NotFound
+from app.jobs import NewCheckpoint, NewEvent
+from app.registry import SNAPSHOT_FILES
+from app.storage import Storage
+from app.tables import Checkpoint
+from worker.lease import Lease
+from worker.service import Service
+from worker.supervisor import Line
+
+log = structlog.get_logger()
+
+STATE, MANIFEST = "state.pt", "model.json"
+REPORTED = ("started", "metrics", "warning", "verdict", "log")
+
+
+class Shipper:
+    """Stores and records what one run makes, in the order of its lines."""
+
+    def __init__(self, service: Service, lease: Lease, directory: Path) -> None:
+        self._storage = service.storage
+        self._bell = service.bell
+        self._lease = lease
+        self._directory = directory
+        self._prefix = f"jobs/{lease.row_id}/{lease.fence}"
+        self._events: list[NewEvent] = []
+
+    def ship(self, lines: list[Line]) -> None:
+        """Everything that the lines say and name. Raises LeaseLost, StorageFull, and Unavailable once the run should stop."""
+        for line in lines:
+            if line["kind"] == "checkpoint":
+                self._flush()
+                self._ship_checkpoint(line)
+            elif line["kind"] == "grid":
+                self._events.append(_event(line, {"key": self._ship_grid(line)}))
+            elif line["kind"] in REPORTED:
+                self._events.append(_event(line, line["data"]))
+        self._flush()
+        self._bell.notify(self._lease.row_id)
+
+    def _flush(self) -> None:
+        if self._events:
+            self._lease.write(jobs.report, self._events)
+            self._events = []
+
+    def _ship_grid(self, line: Line) -> str:
+        key = f"{self._prefix}/grids/{line['examples_seen']:012d}.png"
+        self._lease.patiently(self._storage.put_file, key, self._directory / line["data"]["path"])
+        return key
+
+    def _ship_checkpoint(self, line: Line) -> None:
+        data, seen = line["data"], line["examples_seen"]
+        source, key = self._directory / data["path"], f"{self._prefix}/checkpoints/{seen:012d}"
+        for name in SNAPSHOT_FILES:
+            self._lease.patiently(self._storage.put_file, f"{key}/{name}", source / name)
+        state_key = self._ship_state(source, f"{key}/{STATE}")
+        new = NewCheckpoint(seen, state_key, key, data["sha256"], data["size"], data["kid"])
+        unneeded = self._lease.write(jobs.record_checkpoint, new)
+        self._lease.patiently(self._storage.delete, unneeded)
+
+    def _ship_state(self, source: Path, key: str) -> str | None:
+        """The state's key; None when the trainer, which keeps a few states, gave this one up before its turn came."""
+        try:
+            self._lease.patiently(self._storage.put_file, key, source / STATE)
+        except NotFound:
+            return None
+        return key
+
+
+def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> None:
+    """Put the newest checkpoint that can be read where the trainer looks for it; a warning event for each that cannot."""
+    with service.database.reading() as session:
+        resumable = [row for row in history.checkpoints(session, lease.row_id) if row.state_key is not None]
+    for row in resumable:
+        target = directory / "checkpoints" / f"{row.examples_seen:012d}"
+        try:
+            lease.patiently(_fetch, service.storage, row, target)
+        except (NotFound, ValueError) as error:
+            shutil.rmtree(target, ignore_errors=True)
+            message = (
+                f"The checkpoint after {row.examples_seen} examples cannot be used ({error}); going on without it."
+            )
+            log.warning("checkpoint.unusable", checkpoint=row.id, error=str(error))
+            lease.write(jobs.report, [NewEvent("warning", {"code": "checkpoint_unusable", "message": message})])
+        else:
+            return
+
+
+def _fetch(storage: Storage, row: Checkpoint, target: Path) -> None:
+    """Raises NotFound, and ValueError for what is not what was written."""
+    assert row.state_key is not None
+    storage.get_file(row.state_key, target / STATE)
+    storage.get_file(f"{row.snapshot_key}/{MANIFEST}", target / MANIFEST)
+    manifest = json.loads((target / MANIFEST).read_bytes())
+    with (target / STATE).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != manifest.get("state_sha256"):
+        raise ValueError("its training state is damaged")
+
+
+def _event(line: Line, data: dict[str, object]) -> NewEvent:
+    return NewEvent(line["kind"], data, line["examples_seen"], line["elapsed_seconds"])

@@ -1,0 +1,62 @@
+"""When a run ends and when things happen on the way, in examples seen; everything falls on whole batches."""
+
+import math
+from dataclasses import dataclass
+
+from models.config import Budget, TrainingConfig
+
+PROBE_BATCHES = 8  # to a tick, before the end is known
+PROBE_SECONDS = 5.0
+PROBE_SHARE = 0.1  # of a budget in seconds that is shorter than ten probes
+
+# Without a schedule: so many of each in a run, but no rarer than every so many examples.
+TICKS, TICK_EXAMPLES = 200, 25_000
+GRIDS, GRID_EXAMPLES = 40, 250_000
+CHECKPOINTS, CHECKPOINT_EXAMPLES = 10, 100_000
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """`total` is None while a budget in seconds is still being probed; the intervals are multiples of the batch."""
+
+    total: int | None
+    tick: int
+    grid: int
+    checkpoint: int
+
+    def complete(self, examples_seen: int) -> bool:
+        return self.total is not None and examples_seen >= self.total
+
+
+def make_timetable(config: TrainingConfig, examples: int, probed: int | None = None) -> Timetable:
+    """The timetable for a data set of so many examples. `probed` is the total that a budget in seconds came to, once it did."""
+    batch, schedule = config.batch_size, config.schedule
+    total = probed if config.budget.seconds is not None else _total(config.budget, examples)
+
+    def every(wanted: int | None, per_run: int, at_most: int) -> int:
+        derived = at_most if total is None else min(max(total // per_run, 1), at_most)
+        return _whole_batches(wanted or derived, batch)
+
+    return Timetable(
+        total=None if total is None else _whole_batches(total, batch),
+        tick=every(schedule.tick, TICKS, TICK_EXAMPLES if total else PROBE_BATCHES * batch),
+        grid=every(schedule.grid, GRIDS, GRID_EXAMPLES),
+        checkpoint=every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES),
+    )
+
+
+def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, examples_per_second: float) -> int | None:
+    """How many examples fit into a budget of so many seconds, at this speed from now on; None while it is too early to say."""
+    if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
+        return None
+    return max(1, examples_seen + round((seconds - elapsed_seconds) * examples_per_second))
+
+
+def _total(budget: Budget, examples: int) -> int | None:
+    if budget.epochs is not None:
+        return math.ceil(budget.epochs * examples)
+    return budget.examples
+
+
+def _whole_batches(examples: int, batch_size: int) -> int:
+    return -(-examples // batch_size) * batch_size

@@ -1,0 +1,83 @@
+"""One training job on this worker: claim it, give a trainer what it needs, send out what it makes, write how it ended."""
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import structlog
+
+from app import jobs
+from app.jobs import NewEvent
+from app.plans import default_threads
+from app.tables import Dataset, Job
+from worker.child import Child, Lines, thread_environment
+from worker.lease import Lease
+from worker.service import Service
+from worker.shipping import Shipper, fetch_checkpoint
+from worker.supervisor import Ending, Supervision, recorded
+from worker.workspace import run_directory
+
+log = structlog.get_logger()
+
+
+def train_next(service: Service, environment: Mapping[str, str]) -> bool:
+    """Claim the next job and see it to its ending; False when none waits or this worker is to end."""
+    if service.stopping.is_set():
+        return False
+    asked_at = time.monotonic()
+    with service.database.writing() as session:
+        job = jobs.claim(session, service.name)
+        more = job is not None and jobs.any_waiting(session)
+    if job is None:
+        return False
+    if more:
+        service.bell.ring("train")
+    service.bell.notify(job.id)
+    log.info("job.claimed", job=job.id, fence=job.fence)
+    lease = Lease(service.database, job.id, job.fence, jobs.renew, asked_at=asked_at, stopping=service.stopping)
+    with lease, recorded(lease, release=jobs.release, fail=jobs.fail, crashed=jobs.crashed):
+        _conclude(lease, _run(service, job, lease, environment))
+    service.bell.notify(job.id)
+    return True
+
+
+def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str]) -> Ending:
+    with service.database.reading() as session:
+        dataset = session.get_one(Dataset, job.dataset_id)
+    threads = job.config["threads"] or default_threads(service.settings)
+    with ExitStack() as held:
+        directory = held.enter_context(run_directory(service.runs, f"{job.id}.{job.fence}"))
+        name = f"{dataset.id}-{dataset.sha256}"
+        data = lease.patiently(lambda: held.enter_context(service.datasets.files(dataset.key or "", name)))
+        fetch_checkpoint(service, lease, directory.path)
+        run = {"config": job.config | {"threads": threads}, "data": str(data.resolve())}
+        (directory.path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+        lease.check()
+        if lease.stop_reason not in {None, "yield"}:
+            return Ending("stopped")
+        child = held.enter_context(
+            Child(
+                "worker.trainer",
+                directory.path,
+                environment={**environment, **(thread_environment(threads) if threads else {})},
+                keep_open=[directory.lock],
+            )
+        )
+        lines = Lines(directory.path / "events.jsonl")
+        ship = Shipper(service, lease, directory.path).ship
+        return Supervision(child, lines, lease, ship, service.settings).run()
+
+
+def _conclude(lease: Lease, ending: Ending) -> None:
+    log.info("job.ended", job=lease.row_id, fence=lease.fence, ending=ending.kind, code=ending.code)
+    match ending.kind:
+        case "finished":
+            lease.write(jobs.succeed)
+        case "stopped":
+            lease.write(jobs.release, lease.stop_reason or "stopped")
+        case "failed":
+            lease.write(jobs.fail, ending.code, ending.message)
+        case _:
+            lease.write(jobs.report, [NewEvent("log", {"message": ending.message, "printed": ending.printed})])
+            lease.write(jobs.crashed, ending.code, ending.message)
