@@ -45,7 +45,7 @@ format: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 
 bench: $(STAMP) ## Measure speed and memory; prints tables
-	set -e; for script in bench/bench_*.py; do $(BIN)/python "$$script"; done
+	set -e; for script in bench/[a-z]*.py; do $(BIN)/python -m bench.$$(basename "$$script" .py); done
 
 clean: ## Remove the virtual environment, caches and what the demo wrote
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build ganvil-demo *.egg-info

@@ -62,7 +62,12 @@ def _collect(node: ast.AST, *, lazy: bool, found: list[Import]) -> None:
                 found.append(Import(full if full in modules() else child.module, lazy))
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            _collect(child, lazy=lazy or inside, found=found)
+            _collect(child, lazy=lazy or inside or _for_types_only(child), found=found)
+
+
+def _for_types_only(node: ast.AST) -> bool:
+    """Whether this is `if TYPE_CHECKING:`, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 @cache

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from models.config import TrainingConfig
+from models.fingerprint import cpu_has, fingerprint
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,7 @@ class Engine:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that must be equal for equal bits, as JSON."""
-        cuda = self.device.type == "cuda"
-        return {
-            "device": torch.cuda.get_device_name(self.device) if cuda else "cpu",
-            "precision": self.precision,
-            "threads": self.threads,
-            "torch": str(torch.__version__),  # a subclass of str, which weights-only loading refuses
-            "isa": f"cuda {torch.version.cuda}" if cuda else _cpu_isa(),
-        }
+        return fingerprint(self.device, self.precision, self.threads)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes inside it run in bf16 where that is safe. One context a pass: it caches the weights that it casts."""
@@ -70,23 +64,8 @@ def choose_engine(config: TrainingConfig) -> Engine:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = config.precision
     if precision == "auto":
-        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_gains_from_bf16()
+        # A CPU without an instruction that multiplies bf16 emulates it, slowly.
+        on_cpu = cpu_has("amx_bf16") or cpu_has("avx512_bf16")
+        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
         precision = "bf16" if gains else "fp32"
     return Engine(device, precision, config.threads or torch.get_num_threads())
-
-
-def _capabilities() -> dict[str, Any]:
-    return dict(torch.cpu.get_capabilities())
-
-
-def _cpu_gains_from_bf16() -> bool:
-    """Whether oneDNN has an instruction that multiplies bf16; without one it emulates."""
-    found = _capabilities()
-    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))
-
-
-def _cpu_isa() -> str:
-    """Such as "AVX512 avx512_bf16 amx_bf16": what decides which kernels oneDNN and torch take."""
-    found = _capabilities()
-    extras = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16") if found.get(name)]
-    return " ".join([torch.backends.cpu.get_cpu_capability(), *extras])

@@ -63,7 +63,7 @@ class Sampler:
         self._cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
         self._waiting = 0  # samples that were let in and not yet handed over
         self._pace = 0.0  # seconds per sample, lately
-        self._fingerprint: str | None = None
+        self._digest: str | None = None
         self._closed = False
 
     async def generate(
@@ -128,11 +128,11 @@ class Sampler:
 
     async def etag(self, resolved: Resolved, format: Format, *request: object) -> str:  # noqa: A002
         """A strong entity tag (quoted) of what `request` (seed, class, truncation, ... as JSON values) gives, without making it."""
-        if self._fingerprint is None:
+        if self._digest is None:
             threads = self._settings.sampler_threads
             run = asyncio.get_running_loop().run_in_executor
-            self._fingerprint = await run(self._loaders, engine.fingerprint, threads)
-        content = [resolved.sha256, format.name, format.encoder, self._fingerprint, *request]
+            self._digest = await run(self._loaders, engine.digest, threads)
+        content = [resolved.sha256, format.name, format.encoder, self._digest, *request]
         return f'"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"'
 
     def close(self) -> None:

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from app.sampling.loaded import Loaded
 from app.sampling.shapes import verify
 from models.manifest import ModelFileError
 
+if TYPE_CHECKING:
+    import torch
+
 
 def start_thread(threads: int) -> None:
     """To be called first by every thread that generates or loads: results hold for a fixed number of CPU threads."""
@@ -22,30 +25,25 @@ def start_thread(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@lru_cache
-def fingerprint(threads: int) -> str:
-    """A digest of all that decides the bits beside the model and the request: device, instruction set, threads, libraries."""
+def digest(threads: int) -> str:
+    """Of all that decides the bits beside the model and the request. The device is chosen as `load` does."""
+    from models.fingerprint import fingerprint
+
+    return hashlib.sha256(json.dumps(fingerprint(_device(), "fp32", threads), sort_keys=True).encode()).hexdigest()
+
+
+def _device() -> "torch.device":
     import torch
 
-    parts = {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        # Kernels are chosen by instruction set, and blocks of a sum by the size of the caches.
-        "cpu": {name: value for name, value in torch.cpu.get_capabilities().items() if not name.startswith("num_")},
-        "threads": threads,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(snapshot: Path, label: str) -> Loaded:
     """Load a snapshot folder and find the batch shapes at which it may run. Raises Unavailable for damaged files."""
-    import torch
-
     from models.generator import latents, load_generator
 
     try:
-        generator = load_generator(snapshot, "cuda" if torch.cuda.is_available() else "cpu")
+        generator = load_generator(snapshot, _device())
     except ModelFileError as error:
         raise Unavailable(f"The stored files of {label} cannot be used: restore or delete it.") from error
     info = generator.info

@@ -37,7 +37,8 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     )
     assert sampled.returncode == 0, sampled.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["3.png", "4.png", "5.png"]
-    assert Image.open(tmp_path / "out" / "3.png").format == "PNG"
+    with Image.open(tmp_path / "out" / "3.png") as image:
+        assert image.format == "PNG"
     assert "by-cli:1" in ganvil("models", url=live_service).stdout
     assert "by-cli" in ganvil("jobs", url=live_service).stdout
     assert "digits" in ganvil("datasets", url=live_service).stdout

@@ -69,7 +69,7 @@ def test_worker_is_deployed(house: Installation, dataset: str, undisturbed: str)
 
 def test_equal_jobs_take_turns(tmp_path: Path, redis_url: str, digits_prepared: Path, undisturbed: str) -> None:
     """Two jobs of one priority share a slot by time slices, and neither is the worse for it."""
-    with installation(tmp_path, redis_url, time_slice_seconds=1) as house:
+    with installation(tmp_path, redis_url, time_slice_seconds=1.5) as house:
         dataset = house.add_dataset(digits_prepared)
         house.start_worker()
         first, second = house.submit(dataset), house.submit(dataset)

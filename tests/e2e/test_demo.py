@@ -36,10 +36,10 @@ def test_demo_makes_pictures_and_a_report_and_can_be_repeated(tmp_path: Path) ->
         assert report["job"]["status"] == "succeeded"
         assert report["job"]["progress"]["examples_per_second"] > 0
         assert all(url in said for url in (report["swagger"], report["images"][0]))
-    samples = Image.open(tmp_path / "samples.png")
-    assert samples.size == (680, 680)
-    assert np.asarray(samples).std() > 0
-    assert Image.open(tmp_path / "timelapse.webp").n_frames > 1
+    with Image.open(tmp_path / "samples.png") as samples, Image.open(tmp_path / "timelapse.webp") as timelapse:
+        assert samples.size == (680, 680)
+        assert np.asarray(samples).std() > 0
+        assert timelapse.n_frames > 1
     assert {args for pid, (_, args) in processes().items() if pid not in before and "app." in args} == set()
 
 

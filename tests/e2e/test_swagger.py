@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from playwright.sync_api import BrowserContext, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
 
 from app.main import create_app
 from app.settings import Settings
@@ -89,8 +88,8 @@ class Swagger:
 def test_a_colleague_clicks_from_digits_to_images(tmp_path: Path) -> None:
     """Import digits, submit a short job, wait, and a generated PNG appears in the page; every request stays on the machine."""
     with running_up(tmp_path / "data") as up, browser(tmp_path) as context:
-        requests: list[Request] = []
-        context.on("request", lambda request: requests.append(request))
+        requests: list[str] = []
+        context.on("request", lambda request: requests.append(request.url))
         swagger = Swagger(context.pages[0], up.url)
         assert swagger.execute("import_dataset")[0] == 202
         swagger.wait_for("get_dataset", '"status": "ready"', seconds=60)
@@ -105,8 +104,7 @@ def test_a_colleague_clicks_from_digits_to_images(tmp_path: Path) -> None:
         block.scroll_into_view_if_needed()
         shown = HOUSE / "docs" / "swagger.png" if UPDATE else tmp_path / "swagger.png"
         context.pages[0].screenshot(path=shown)
-        assert Image.open(shown).width == 1280
-        assert all(request.url.startswith((up.url, "blob:", "data:")) for request in requests)
+        assert all(url.startswith((up.url, "blob:", "data:")) for url in requests)
 
 
 @pytest.fixture
@@ -133,13 +131,11 @@ def test_the_page_takes_a_key(guarded: str, tmp_path: Path) -> None:
 def test_redoc_asks_nobody_else(guarded: str, tmp_path: Path) -> None:
     """It shows the operations; the one picture that it wants from elsewhere is stopped by the page's policy."""
     with browser(tmp_path) as context:
-        foreign: list[Request] = []
-        context.on("requestfailed", lambda request: foreign.append(request))
+        answered, stopped = list[str](), list[str | None]()
+        context.on("response", lambda response: answered.append(response.url))
+        context.on("requestfailed", lambda request: stopped.append(request.failure))
         page = context.pages[0]
         page.goto(f"{guarded}/redoc")
         expect(page.get_by_role("heading", name="Submit a job")).to_be_attached()
-        assert {request.failure for request in foreign} <= {"csp"}
-        assert page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)") == [
-            f"{guarded}/static/redoc.standalone.js",
-            f"{guarded}/openapi.json",
-        ]
+        assert all(url.startswith((guarded, f"blob:{guarded}")) for url in answered)
+        assert set(stopped) <= {"csp"}

@@ -75,7 +75,7 @@ def test_events_carry_what_they_promise(run: Path) -> None:
     """Each kind has the keys that its readers count on, and the files that it names are there."""
     started, metrics = events(run, "started")[0]["data"], events(run, "metrics")[-1]["data"]
     assert {"fingerprint", "examples_total", "parameters", "threads", "resumed"} <= started.keys()
-    assert {"device", "precision", "threads", "torch", "isa"} == started["fingerprint"].keys()
+    assert {"device", "precision", "threads", "torch", "numpy", "isa"} == started["fingerprint"].keys()
     assert {"loss_g", "loss_d", "logits_real", "logits_fake", "examples_per_second", "eta_seconds"} <= metrics.keys()
     assert metrics["examples_total"] == 240
     assert events(run, "metrics")[0]["data"]["r1"] > 0
