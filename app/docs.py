@@ -93,7 +93,8 @@ def without_null(schema: dict[str, Any]) -> dict[str, Any]:
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
-    return kinds[0] | {name: value for name, value in schema.items() if name not in {"anyOf", "title", "default"}}
+    described = {name: value for name, value in schema.items() if name not in {"anyOf", "title", "default"}}
+    return {**kinds[0], **described}
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -130,7 +130,7 @@ class Follower:
                 log.info("follower.blind", error=error.detail)
                 continue
             for job_id in self._waiting:
-                if found.get(job_id) != seen.get(job_id):
+                if job_id not in found or found[job_id] != seen.get(job_id):  # deleted, or with news
                     self._wake(job_id)
             seen = found
 

@@ -125,9 +125,9 @@ def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
     return ProblemError(pointer=pointer, location=place, detail=detail)
 
 
-def _steps(path: Sequence[str | int], body: Any, *, missing: bool) -> list[str | int]:
+def _steps(path: Sequence[Any], body: Any, *, missing: bool) -> list[Any]:
     """The steps of pydantic's location that lead somewhere in the body: it also names the members of unions that it tried."""
-    steps: list[str | int] = []
+    steps: list[Any] = []
     for part in path:
         if (isinstance(body, dict) and part in body) or (isinstance(body, list) and part in range(len(body))):
             steps.append(part)

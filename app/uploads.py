@@ -6,6 +6,7 @@ from there. Here it lands beside the object store, which can then take it over w
 
 import errno
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -53,7 +54,7 @@ async def receive_upload(request: Request, folder: Path, fields: frozenset[str])
     Raises Invalid for another form, a broken one, or one that ends early; StorageFull when the disk is full.
     """
     boundary = _boundary(request)
-    with _full_disk_refused(), tempfile.NamedTemporaryFile(dir=folder, prefix=PREFIX) as file:
+    with _full_disk_refused(), _temporary_file(folder) as (file, path):
         form = _Form(file, fields)
         try:
             await _feed(request, form, boundary)
@@ -61,7 +62,19 @@ async def receive_upload(request: Request, folder: Path, fields: frozenset[str])
             raise Invalid("The upload ended before it was complete.") from error
         except FormParserError as error:
             raise Invalid(f"The form cannot be read: {error}.") from error
-        yield form.upload()
+        yield form.upload(path)
+
+
+@contextmanager
+def _temporary_file(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Unlike tempfile's own, it goes away at once even when its last bytes find the disk full as it is closed."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=PREFIX)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file, path
+    finally:
+        path.unlink()
 
 
 def _boundary(request: Request) -> bytes:
@@ -153,9 +166,9 @@ class _Form:
             raise _invalid(FILE_FIELD, "missing")
         self.file.flush()
 
-    def upload(self) -> Upload:
+    def upload(self, path: Path) -> Upload:
         fields = {name: value.decode("utf-8", "replace") for name, value in self.fields.items()}
-        return Upload(Path(self.file.name), self.filename or "", self._size, self._digest.hexdigest(), fields)
+        return Upload(path, self.filename or "", self._size, self._digest.hexdigest(), fields)
 
 
 def _invalid(name: str, detail: str) -> Invalid:

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 
-from app.client import Client
 from app.demo import handwritten_digits, service
 from app.redis_server import free_port
 
@@ -41,29 +41,32 @@ def import_seconds() -> float:
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def ready_seconds(folder: Path) -> float:
-    """From starting the API on an empty folder, without Redis or a worker, until /health/ready answers 200."""
+@contextmanager
+def api_alone(folder: Path) -> Iterator[tuple[httpx.Client, float]]:
+    """The API on a folder, without Redis or a worker: a client of it, and the seconds until /health/ready answered 200."""
     port = free_port("127.0.0.1")
-    command = [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-    ]
-    began = time.perf_counter()
-    with subprocess.Popen(command, env=os.environ | {"GANVIL_DATA_DIR": str(folder)}) as process:
-        try:
-            while not answers(f"http://127.0.0.1:{port}/health/ready"):
-                time.sleep(0.01)
-            return time.perf_counter() - began
-        finally:
-            process.terminate()
+    command = [*(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"), "--port", str(port)]
+    env = os.environ | {"GANVIL_DATA_DIR": str(folder)}
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
+        began = time.perf_counter()
+        with subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"], env=env) as process:
+            try:
+                while not is_ready(http):
+                    time.sleep(0.01)
+                yield http, time.perf_counter() - began
+            finally:
+                process.terminate()
 
 
-def answers(url: str) -> bool:
+def ready_seconds(folder: Path) -> float:
+    """On an empty folder, whose database is made first."""
+    with api_alone(folder) as (_, seconds):
+        return seconds
+
+
+def is_ready(http: httpx.Client) -> bool:
     try:
-        return httpx.get(url, trust_env=False).is_success
+        return http.get("/health/ready").is_success
     except httpx.TransportError:
         return False
 
@@ -82,65 +85,48 @@ def p(values: list[float], percent: int) -> float:
     return statistics.quantiles(values, n=100)[percent - 1]
 
 
-def under_way(url: str, requests: int, limits: dict[str, float]) -> list[Row]:
+def under_way(http: httpx.Client, requests: int, limits: dict[str, float]) -> list[Row]:
     """The requests that a client makes most, against a running service; submissions are cancelled again, uncounted."""
-    with httpx.Client(base_url=url, timeout=30, trust_env=False) as http:
-        submitted: list[str] = []
+    submitted: list[str] = []
 
-        def submit() -> httpx.Response:
-            response = http.post("/v1/jobs", json=JOB | {"priority": -10})
-            submitted.append(response.json()["id"])
-            return response
+    def submit() -> httpx.Response:
+        response = http.post("/v1/jobs", json=JOB)
+        submitted.append(response.json()["id"])
+        return response
 
-        calls: dict[str, Callable[[], httpx.Response]] = {
-            "POST /v1/jobs": submit,
-            "GET /v1/jobs/{id}": lambda: http.get(f"/v1/jobs/{submitted[0]}"),
-            "GET /v1/jobs": lambda: http.get("/v1/jobs"),
-            "GET /v1/jobs/{id}/events": lambda: http.get(f"/v1/jobs/{submitted[0]}/events"),
-        }
-        rows = []
-        for name, call in calls.items():
-            times = milliseconds(requests, call)
-            rows += [Row(f"{name} p{n}", p(times, n), "ms", limits.get(f"p{n}")) for n in (50, 95)]
-        for job in submitted:
-            http.post(f"/v1/jobs/{job}/cancel").raise_for_status()
-        return rows
+    calls: dict[str, Callable[[], httpx.Response]] = {
+        "POST /v1/jobs": submit,
+        "GET /v1/jobs/{id}": lambda: http.get(f"/v1/jobs/{submitted[0]}"),
+        "GET /v1/jobs": lambda: http.get("/v1/jobs"),
+        "GET /v1/jobs/{id}/events": lambda: http.get(f"/v1/jobs/{submitted[0]}/events"),
+    }
+    rows = []
+    for name, call in calls.items():
+        times = milliseconds(requests, call)
+        rows += [
+            Row(f"{name} p{n}", p(times, n), "ms", limits.get(f"{name} p{n}", limits.get(f"p{n}"))) for n in (50, 95)
+        ]
+    for job in submitted:
+        http.post(f"/v1/jobs/{job}/cancel").raise_for_status()
+    return rows
 
 
-def with_service(folder: Path, requests: int) -> list[Row]:
-    """Idle first (a paused queue: no worker takes what is submitted before it is cancelled), then beside a training job."""
-    with service(folder) as client:
+def while_training(folder: Path, requests: int) -> list[Row]:
+    """Beside a job of higher priority, which keeps the worker to itself; leaves the data set `digits` in the folder."""
+    with service(folder) as client, httpx.Client(base_url=client.url, timeout=30, trust_env=False) as http:
         handwritten_digits(client)
         training = client.submit("digits", budget={"examples": 100_000_000}, seed=1, priority=100)
-        wait_until_training(client, training.id)
-        busy = under_way(client.url, requests, {"p95": 50})
+        while client.job(training.id).progress.examples_seen == 0:
+            time.sleep(0.2)
+        rows = under_way(http, requests, {"p95": 50})
         client.cancel(training.id)
-    return [row._replace(name=f"{row.name}, training") for row in busy]
+    return [row._replace(name=f"{row.name}, training") for row in rows]
 
 
 def idle(folder: Path, requests: int) -> list[Row]:
-    """The API alone, on the data of a service that has stopped: nobody takes up what is submitted."""
-    port = free_port("127.0.0.1")
-    command = [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        "--port",
-        str(port),
-        "--log-level",
-        "warning",
-    ]
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, "--no-access-log"], env=os.environ | {"GANVIL_DATA_DIR": str(folder)}) as process:
-        try:
-            while not answers(f"{url}/health/ready"):
-                time.sleep(0.05)
-            return under_way(url, requests, {"p50": 15})
-        finally:
-            process.terminate()
-
-
-def wait_until_training(client: Client, job: str) -> None:
-    while client.job(job).progress.examples_seen == 0:
-        time.sleep(0.2)
+    """On the data of a service that has stopped: nobody takes up what is submitted."""
+    with api_alone(folder) as (http, _):
+        return under_way(http, requests, {"POST /v1/jobs p50": 15})
 
 
 def main() -> None:
@@ -153,7 +139,7 @@ def main() -> None:
             Row("import app.main", min(import_seconds() for _ in range(STARTS)), "s"),
             Row("API ready", min(ready_seconds(root / f"start-{n}") for n in range(STARTS)), "s", 3),
         ]
-        busy = with_service(root, requests)
+        busy = while_training(root, requests)
         rows += [*idle(root / "data", requests), *busy]
     report(rows)
 

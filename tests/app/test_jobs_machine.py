@@ -137,18 +137,27 @@ class JobLifecycle(RuleBasedStateMachine):
         assert job.claimed_examples == model.began
         self.claims.append((job.id, job.fence))
 
+    @property
+    def running(self) -> list[str]:
+        return [job_id for job_id, model in self.models.items() if model.status == "running"]
+
     def write(self, data: st.DataObject, write: Callable[..., Any], *arguments: Any) -> tuple[Model, Any] | None:
         """Write for a claim that runs, or now and then for one that may be over; None when refused, as it then is."""
-        running = [(job_id, model.fence) for job_id, model in self.models.items() if model.status == "running"]
-        late = not running or data.draw(st.sampled_from([False, False, False, True]))
-        job_id, fence = data.draw(st.sampled_from(self.claims if late else running))
+        late = bool(self.claims) and data.draw(st.sampled_from([False, False, False, True]))
+        if not late and not self.running:
+            self.claim()
+        claims = [(job_id, self.models[job_id].fence) for job_id in self.running]
+        if late or not claims:
+            claims = self.claims
+        if not claims:
+            return None
+        job_id, fence = data.draw(st.sampled_from(claims))
         model = self.models[job_id]
         mine = model.status == "running" and model.fence == fence
         with contextlib.nullcontext() if mine else pytest.raises(LeaseLost), self.database.writing() as session:
             return model, write(session, job_id, fence, *arguments)
         return None
 
-    @precondition(lambda self: self.claims)
     @rule(data=st.data(), seen=st.integers(0, 1))
     def worker_reports(self, data: st.DataObject, seen: int) -> None:
         events = [NewEvent("metrics", {"loss_g": 1.0}, seen), NewEvent("log", {"message": "x"}, seen)]
@@ -160,7 +169,6 @@ class JobLifecycle(RuleBasedStateMachine):
             wished = {"pause": {Order.PAUSE}, "cancel": {Order.CANCEL}}
             assert order in wished.get(model.desired, {Order.CONTINUE, Order.YIELD})
 
-    @precondition(lambda self: self.claims)
     @rule(data=st.data(), further=st.integers(0, 1), ends=st.booleans())
     def worker_checkpoints(self, data: st.DataObject, further: int, ends: bool) -> None:
         def checkpoint(session: Session, job_id: str, fence: int) -> None:
@@ -179,14 +187,12 @@ class JobLifecycle(RuleBasedStateMachine):
             if ends and model.newest > 2:
                 model.to("succeeded")
 
-    @precondition(lambda self: self.claims)
     @rule(data=st.data(), reason=st.sampled_from(["yield", "deploy"]))
     def worker_lets_go(self, data: st.DataObject, reason: str) -> None:
         written = self.write(data, jobs.release, reason)
         if written is not None:
             written[0].released()
 
-    @precondition(lambda self: self.claims)
     @rule(data=st.data(), end=st.sampled_from(["crashed", "crashed", "fail"]))
     def trainer_dies(self, data: st.DataObject, end: str) -> None:
         written = self.write(data, getattr(jobs, end), "code", "It ended.")
@@ -194,11 +200,10 @@ class JobLifecycle(RuleBasedStateMachine):
             model, _ = written
             model.lost() if end == "crashed" else model.to("failed")
 
-    @precondition(lambda self: any(model.status == "running" for model in self.models.values()))
+    @precondition(lambda self: self.running)
     @rule(data=st.data())
     def worker_is_lost(self, data: st.DataObject) -> None:
-        running = [job_id for job_id, model in self.models.items() if model.status == "running"]
-        job_id = data.draw(st.sampled_from(running))
+        job_id = data.draw(st.sampled_from(self.running))
         with self.database.writing() as session:
             session.get_one(Job, job_id).lease_until = 0.0
         self.models[job_id].lapsed = True

@@ -41,7 +41,7 @@ def browser(folder: Path) -> Iterator[BrowserContext]:
             executable_path=chromium(),
             headless=True,
             args=FLAGS,
-            viewport={"width": 1280, "height": 1000},
+            viewport={"width": 1280, "height": 1300},
         )
         context.set_default_timeout(30_000)
         yield context

@@ -20,6 +20,14 @@ def digits(app: FastAPI, client: Client) -> Dataset:
         return make_dataset(session, name="digits")
 
 
+@pytest.fixture(scope="module")
+def refusing(shared: FastAPI, caller: Client) -> Client:
+    """Calls the shared application, in which `digits` is ready and nothing was ever submitted."""
+    with shared.state.database.writing() as session:
+        make_dataset(session, name="digits")
+    return caller
+
+
 def made_in(app: FastAPI, status: str) -> str:
     with app.state.database.writing() as session:
         return make_job_in(session, status).id
@@ -94,24 +102,24 @@ def test_a_dry_run_stores_nothing(digits: Dataset, client: Client) -> None:
         ({"unknown": 1}, 422, "#/unknown"),
     ],
 )
-def test_bad_submissions_name_the_field(digits, client: Client, change, status, pointer, dry_run) -> None:
+def test_bad_submissions_name_the_field(refusing: Client, change, status, pointer, dry_run) -> None:
     """A problem that points at the field, for a dry run as for a submission; no row."""
-    response = client.post(f"/v1/jobs?dry_run={dry_run}", json=REQUEST | change)
+    response = refusing.post(f"/v1/jobs?dry_run={dry_run}", json=REQUEST | change)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     if pointer is not None:
         assert pointer in [error["pointer"] for error in response.json()["errors"]]
-    assert count(client) == 0
+    assert count(refusing) == 0
 
 
 @pytest.mark.parametrize(
     "literal", ["NaN", "1e999", "Infinity", '"\\ud800"', "[" * 40 + "]" * 40, '{"a":' * 40 + "1" + "}" * 40, str(2**64)]
 )
-def test_what_json_cannot_hold_is_refused(digits, client: Client, literal) -> None:
+def test_what_json_cannot_hold_is_refused(refusing: Client, literal) -> None:
     """NaN, infinity, lone surrogates, deep nesting and huge integers inside free-form parts give 422."""
     for place in ("config", "metadata"):
         body = f'{{"dataset": "digits", "{place}": {{"key": {literal}}}}}'
-        response = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        response = refusing.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == 422, response.text
         assert response.json()["errors"][0]["pointer"].startswith(f"#/{place}")
 
@@ -147,9 +155,9 @@ def test_lists_filter_and_page(app: FastAPI, client: Client) -> None:
 
 
 @pytest.mark.parametrize("params", [{"status": "lost"}, {"model": "a b"}, {"dataset": "\x00"}, {"limit": "many"}])
-def test_bad_filters_name_the_parameter(client: Client, params) -> None:
+def test_bad_filters_name_the_parameter(caller: Client, params) -> None:
     """422, in the query."""
-    response = client.get("/v1/jobs", params=params)
+    response = caller.get("/v1/jobs", params=params)
     assert response.status_code == 422
     assert response.json()["errors"][0]["in"] == "query"
 
@@ -208,9 +216,9 @@ def test_deleting(app: FastAPI, client: Client) -> None:
 
 
 @pytest.mark.parametrize("ref", ["job_0", "latest", "digits", "a" * 41, "a%00b", "%ff", "a%2Fb", "..", "%F0%9F%98%80"])
-def test_unknown_jobs(client: Client, ref) -> None:
+def test_unknown_jobs(caller: Client, ref) -> None:
     """404 for what could be an id, 404 or 422 for what could not; never more."""
-    assert client.get(f"/v1/jobs/{ref}").status_code in {404, 422}
+    assert caller.get(f"/v1/jobs/{ref}").status_code in {404, 422}
 
 
 def test_a_repeated_submission_is_one_job(digits, client: Client) -> None:
@@ -248,9 +256,9 @@ def test_an_old_key_may_be_used_anew(app: FastAPI, digits, client: Client) -> No
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
-def test_bad_keys_are_refused(digits, client: Client, key) -> None:
+def test_bad_keys_are_refused(caller: Client, key) -> None:
     """422 that names the header."""
-    response = client.post("/v1/jobs", json=REQUEST, headers={"Idempotency-Key": key.encode("latin-1")})
+    response = caller.post("/v1/jobs", json=REQUEST, headers={"Idempotency-Key": key.encode("latin-1")})
     assert response.status_code == 422
     assert response.json()["errors"][0] | {"detail": ""} == {
         "pointer": "#/idempotency-key",
