@@ -32,7 +32,11 @@ def decode_cursor(cursor: str, *kinds: type) -> tuple[Any, ...]:
     except (binascii.Error, ValueError):
         key = None
     # No id or name of ours holds what does not print: NUL, which PostgreSQL refuses, or half of a surrogate pair.
-    if not isinstance(key, list) or [type(part) for part in key] != list(kinds) or not "".join(map(str, key)).isprintable():
+    if (
+        not isinstance(key, list)
+        or [type(part) for part in key] != list(kinds)
+        or not "".join(map(str, key)).isprintable()
+    ):
         detail = "This is not a cursor of this list: pass next_cursor of the page before as it came, or leave it out."
         raise Invalid(detail, errors=[FieldError("#/cursor", "not a cursor of this list")])
     return tuple(key)

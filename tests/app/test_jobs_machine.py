@@ -249,6 +249,7 @@ class JobLifecycle(RuleBasedStateMachine):
                 assert len(ticks) == len(set(ticks))
 
 
+@pytest.mark.timeout(600)  # a failure is shrunk for up to five minutes
 def test_any_order_of_events(any_database: Database) -> None:
     """Whatever users, workers and sweeps do in whatever order, each job is where the model says, and late writes are refused."""
     # A lease ends when the machine says so, however slow this one is. PostgreSQL is several times slower, over its socket.
