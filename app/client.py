@@ -15,7 +15,7 @@ connection is tried again; a request that creates something carries an Idempoten
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -272,8 +272,12 @@ class Client:
             if (cursor := page["next_cursor"]) is None:
                 return
 
-    def _events(self, path: str, after: int) -> Sequence[Event]:
-        return [Event.model_validate(row) for row in self._get(path, after=after)["data"]]
+    def _events(self, path: str, after: int) -> Iterator[Event]:
+        position: str | None = str(after)
+        while position is not None:
+            page = self._get(path, after=position)
+            yield from map(Event.model_validate, page["data"])
+            position = page["next_cursor"]
 
 
 def without_none(**values: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
     register -> queued -> (claim) running -> (finish) succeeded | (fail) failed
 
+A failed one keeps its reason and none of its objects: it is uploaded again.
+
 Every function takes the session of a transaction and leaves committing to it. A deleted data set keeps its row, because the jobs
 that learned from it still need its shape; its name is free again and its objects are gone.
 """
@@ -162,11 +164,10 @@ def list_datasets(
 def delete(session: Session, ref: str) -> str:
     """Delete a data set; gives the storage prefix to delete once this has committed.
 
-    Raises NotFound, Gone, and InUse while it is being prepared or an unfinished job uses it.
+    The run that is preparing it loses its lease: it ends at its next renewal, and deletes what it stored since.
+    Raises NotFound, Gone, and InUse while an unfinished job uses it.
     """
     dataset = _get(session, ref, select(Dataset).with_for_update())
-    if dataset.status == "running":
-        raise InUse(f"Data set {dataset.name!r} is being prepared: delete it when that has ended.")
     jobs = session.scalars(
         select(Job.id).where(Job.dataset_id == dataset.id, Job.status.not_in(ENDED)).order_by(Job.created_at).limit(3)
     ).all()
@@ -175,9 +176,21 @@ def delete(session: Session, ref: str) -> str:
             f"Data set {dataset.name!r} is used by {', '.join(jobs)}: cancel what uses it, or wait until it ends."
         )
     dataset.deleted_at = clock(session)
-    if dataset.status == "queued":
-        dataset.status = "failed"  # so that no worker claims it
+    if dataset.status in {"queued", "running"}:
+        dataset.status = "failed"  # so that no worker claims it, and the one that has it is refused
+        dataset.worker = dataset.lease_until = None
     return f"datasets/{dataset.id}"
+
+
+def unused_prefix(session: Session, dataset_id: str, fence: int) -> str | None:
+    """The storage prefix that nobody needs after the run with this fence: all of a data set that failed, or what the run alone
+    stored; None when that is the data set.
+    """
+    dataset = session.get_one(Dataset, dataset_id)
+    if dataset.status == "failed":
+        return f"datasets/{dataset_id}"
+    key = prepared_key(dataset_id, fence)
+    return None if dataset.key == key else key
 
 
 def claim(session: Session, worker: str) -> Dataset | None:

@@ -43,6 +43,12 @@ _TRANSIENT = {
     sqlite3.SQLITE_READONLY,
 }
 
+# What a reading transaction asks of each database. SQLite's read a snapshot as they are, and _begin_sqlite makes them read only.
+_READING: dict[str, dict[str, Any]] = {
+    "sqlite": {},
+    "postgresql": {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"},
+}
+
 
 class now(FunctionElement[float]):  # noqa: N801 (reads as the SQL function that it is)
     """SQL: the database's clock, seconds since the epoch. It goes on within a transaction."""
@@ -92,11 +98,11 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session over one read transaction; the database refuses writes in it.
+        """A session over one read transaction: all its queries see one moment, and the database refuses writes in it.
 
         Raises Unavailable when the database cannot be reached.
         """
-        engine = self.engine.execution_options(postgresql_readonly=True)
+        engine = self.engine.execution_options(**_READING[self.engine.dialect.name])
         with translated_errors(), Session(engine, info=self._info, expire_on_commit=False) as session:
             yield session
 
@@ -119,11 +125,16 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.set_main_option("path_separator", "os")
-        with translated_errors(), self.engine.execution_options(ganvil_writes=True).begin() as connection:
+        engine = self.engine.execution_options(ganvil_writes=True, ganvil_migrates=True)
+        with translated_errors(), engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if connection.dialect.name == "sqlite":
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if broken:
+                    raise RuntimeError(f"the migration leaves {len(broken)} rows that refer to nothing: {broken[:3]}")
 
     def ping(self) -> None:
         """Raise Unavailable unless the database answers."""
@@ -189,10 +200,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # what was answered with 201 survives a power cut
-    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("ganvil_writes", False)
+    options = connection.get_execution_options()
+    writes = options.get("ganvil_writes", False)
+    # A migration changes a table by copying and dropping it, which must not take along the rows that refer to it. Inside a
+    # transaction this pragma does nothing.
+    connection.exec_driver_sql(f"PRAGMA foreign_keys = {'OFF' if options.get('ganvil_migrates') else 'ON'}")
     connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

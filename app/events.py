@@ -82,7 +82,7 @@ class Follower:
             job = history.get(session, job_id)
             ended, last_seq = job.status in ENDED, job.last_seq
             rows = history.events(session, job_id, after, kinds, PAGE)
-            events = [Event.model_validate(row) for row in rows]
+            events = [Event.of(row) for row in rows]
         if len(events) == PAGE:
             return Stretch(events, events[-1].seq, more=True, over=False)
         # An event that came between the two queries may lie beyond last_seq.

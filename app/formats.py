@@ -9,7 +9,8 @@ WebP is lossless, so that it is the same picture as the PNG, smaller and faster 
 resolution of colour; JPEG keeps colour at full resolution (4:4:4) for the same reason.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -26,6 +27,9 @@ assert WebPImagePlugin.SUPPORTED
 Picture = NDArray[np.uint8]  # [height, width, channels]
 
 MAX_PIXELS = 2**24  # of one grid: 4096 x 4096
+MAX_FRAMES = 240  # of a film
+FRAME_PIXELS = 2**20  # of one frame: 1024 x 1024
+FILM_PIXELS = 2**26  # of all frames together, which lie in memory at once: at most 256 MiB
 
 
 @dataclass(frozen=True)
@@ -105,19 +109,33 @@ def tile(images: NDArray[np.uint8], columns: int, scale: int = 1) -> Picture:
     return grid.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def timelapse(pngs: Sequence[bytes], fps: float) -> bytes:
-    """An animated, endless, lossless WebP of at least one PNG, all of one size; the last frame stays for a second."""
-    if not pngs:
+def film_frames(png: bytes) -> int:
+    """How many pictures of the size of this PNG one film may show: the larger they are, the fewer."""
+    width, height = Image.open(BytesIO(png)).size
+    return min(MAX_FRAMES, FILM_PIXELS // min(width * height, FRAME_PIXELS))
+
+
+def timelapse(pngs: Iterable[bytes], fps: float) -> bytes:
+    """An animated, endless, lossless WebP of at least one PNG, all of one size; the last frame stays for a second.
+
+    Pictures of more than FRAME_PIXELS are shrunk to that. No more than `film_frames` should be given.
+    """
+    frames = [_frame(png) for png in pngs]
+    if not frames:
         raise ValueError("a timelapse needs at least one picture")
-    frames = [Image.open(BytesIO(png)).convert("RGBA" if _has_alpha(png) else "RGB") for png in pngs]
     milliseconds = max(1, round(1000 / fps))
     durations = [*[milliseconds] * (len(frames) - 1), max(milliseconds, 1000)]
     lossless = {"lossless": True, "method": 0, "quality": 0}
     return _save(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=durations, loop=0, **lossless)
 
 
-def _has_alpha(png: bytes) -> bool:
-    return Image.open(BytesIO(png)).mode in {"RGBA", "LA"}
+def _frame(png: bytes) -> Image.Image:
+    image = Image.open(BytesIO(png))
+    frame = image.convert("RGBA" if image.mode in {"RGBA", "LA"} else "RGB")
+    shrink = math.sqrt(FRAME_PIXELS / (frame.width * frame.height))
+    return (
+        frame if shrink >= 1 else frame.resize((max(1, int(frame.width * shrink)), max(1, int(frame.height * shrink))))
+    )
 
 
 def _image(picture: Picture) -> Image.Image:

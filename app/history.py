@@ -1,16 +1,18 @@
 """Reading jobs and what they left behind: lists, the queue, events, metrics, grids, checkpoints. Nothing here writes."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.paging import fetch_page
+from app.paging import MAX_LIMIT, decode_cursor, encode_cursor, fetch_page
 from app.tables import Checkpoint, Dataset, Document, Event, Job
 
 MAX_POINTS = 10_000
+
+Item = TypeVar("Item")
 
 
 def get(session: Session, job_id: str) -> Job:
@@ -81,7 +83,7 @@ def metrics(
     """
     ticks = select(Event).where(Event.job_id == job_id, Event.kind == "metrics")
     found = session.scalars(ticks.with_only_columns(Event.seq).order_by(Event.examples_seen)).all()
-    chosen = _thinned(found, max(2, min(max_points, MAX_POINTS)))
+    chosen = thinned(found, max(2, min(max_points, MAX_POINTS)))
     rows = session.scalars(ticks.where(Event.seq.in_(chosen)).order_by(Event.examples_seen)).all()
     names = dict.fromkeys(key for row in rows for key in row.data) if keys is None else dict.fromkeys(keys)
     columns = {name: [row.data.get(name) for row in rows] for name in names if name != "examples_seen"}
@@ -95,6 +97,27 @@ def grids(session: Session, job_id: str) -> Sequence[Event]:
     ).all()
 
 
+def grid_page(
+    session: Session, job_id: str, *, limit: int = 20, cursor: str | None = None
+) -> tuple[Sequence[Event], str | None]:
+    """A page of the grid events, by examples_seen, and the cursor of the next. Raises Invalid for a bad cursor."""
+    query = select(Event).where(Event.job_id == job_id, Event.kind == "grid")
+    if cursor is not None:
+        (seen,) = decode_cursor(cursor, int)
+        query = query.where(Event.examples_seen > max(0, min(seen, 2**63 - 1)))  # no more than a column holds
+    limit = max(1, min(limit, MAX_LIMIT))
+    rows = session.scalars(query.order_by(Event.examples_seen).limit(limit + 1)).all()
+    return rows[:limit], encode_cursor(rows[limit - 1].examples_seen or 0) if len(rows) > limit else None
+
+
+def grid(session: Session, job_id: str, examples_seen: int | None = None) -> Event | None:
+    """The grid event after exactly so many examples, or else the newest one; None when there is none."""
+    query = select(Event).where(Event.job_id == job_id, Event.kind == "grid")
+    if examples_seen is not None:
+        query = query.where(Event.examples_seen == examples_seen)
+    return session.scalars(query.order_by(Event.examples_seen.desc(), Event.seq.desc()).limit(1)).first()
+
+
 def checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     """Newest first."""
     return session.scalars(
@@ -102,7 +125,16 @@ def checkpoints(session: Session, job_id: str) -> Sequence[Checkpoint]:
     ).all()
 
 
-def _thinned(items: Sequence[int], most: int) -> Sequence[int]:
+def checkpoint_page(
+    session: Session, job_id: str, *, limit: int = 20, cursor: str | None = None
+) -> tuple[Sequence[Checkpoint], str | None]:
+    """A page of checkpoints, newest first, and the cursor of the next. Raises Invalid for a bad cursor."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    return fetch_page(session, query, Checkpoint.created_at, Checkpoint.id, limit=limit, cursor=cursor)
+
+
+def thinned(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """At most `most` (2 or more) of the items, evenly, the first and the last among them."""
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

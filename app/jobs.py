@@ -24,7 +24,7 @@ from app.history import get, list_jobs, queue_position, queue_positions
 from app.lifecycle import ENDED, locked, move, note_status, refusal
 from app.plans import Plan, plan
 from app.reports import NewCheckpoint, NewEvent, record_checkpoint, report, resume_from
-from app.tables import Checkpoint, Document, Event, Job, new_id
+from app.tables import Checkpoint, Document, Job, new_id
 from app.turns import must_yield
 
 __all__ = [
@@ -160,22 +160,17 @@ def update(
     return job
 
 
-def delete(session: Session, job_id: str) -> list[str]:
-    """Forget a job that does not run; returns the storage keys to delete after the commit. Raises NotFound, InvalidState.
+def delete(session: Session, job_id: str) -> set[str]:
+    """Forget a job that does not run. Raises NotFound, InvalidState.
 
-    Snapshots that a model version was published from stay.
+    After the commit, everything in the storage under `jobs/{job_id}` is to be deleted but the keys that this returns: snapshots
+    that a model version was published from.
     """
     job = locked(session, job_id)
     if job.status == "running":
         raise refusal(job, "be deleted (cancel it first)")
-    checkpoints = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)).all()
-    grids = session.scalars(select(Event.data).where(Event.job_id == job_id, Event.kind == "grid")).all()
-    free = registry.unpublished(session, [row.snapshot_key for row in checkpoints])
-    keys = [row.state_key for row in checkpoints if row.state_key is not None]
-    keys += [key for snapshot in free for key in registry.snapshot_objects(snapshot)]
-    keys += [data["key"] for data in grids if "key" in data]
     session.delete(job)
-    return keys
+    return {key for snapshot in registry.published(session, job_id) for key in registry.snapshot_objects(snapshot)}
 
 
 # Workers

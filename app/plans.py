@@ -1,7 +1,6 @@
 """From what a user asked for to the job that would be: the same for a dry run, a submission and a longer budget."""
 
 import math
-import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +8,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app import datasets, names
-from app.db import settings_of
 from app.errors import FieldError, Invalid
-from app.settings import Settings
 from app.tables import Dataset, Document, Job
 from models import presets
 from models.config import ConfigError, DataSpec, TrainingConfig
 
 SERVER_SEEDS = 2**53  # seeds that we draw stay exact in JavaScript's numbers
-FEW_CORES = 4
 PRIORITIES = range(-1000, 1001)
 
 
@@ -57,8 +53,6 @@ def plan(
     if seed is None and "seed" not in overrides:
         seed = secrets.randbelow(SERVER_SEEDS)
     resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)
-    if resolved.threads is None:
-        resolved = resolved.model_copy(update={"threads": default_threads(settings_of(session))})
     return Plan(source, model, preset, resolved.model_dump(mode="json"), examples_total(resolved, spec))
 
 
@@ -87,21 +81,6 @@ def check_priority(priority: int) -> int:
     raise Invalid(f"{priority} is no priority: {detail}.", errors=[FieldError("#/priority", detail)])
 
 
-def default_threads(settings: Settings) -> int | None:
-    """CPU threads for a job that names no number; None leaves it to the machine that trains.
-
-    Threads fight over few cores (two trainers of two threads on two cores run tens of times slower than one), so there each
-    slot gets its share, and one core is left to the API.
-    """
-    if settings.trainer_threads is not None:
-        return settings.trainer_threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > FEW_CORES and settings.train_slots == 1:
-        return None
-    spare = 1 if cores <= FEW_CORES else 0
-    return max(1, (cores - spare) // settings.train_slots)
-
-
 def examples_total(config: TrainingConfig, data: DataSpec) -> int | None:
     """How many examples the budget comes to; None for one in seconds."""
     budget = config.budget
@@ -118,8 +97,9 @@ def _resolve(preset: str, overrides: dict[str, Any], spec: DataSpec, **fixed: An
         return presets.resolve(preset, overrides, spec, **fixed)
     except ConfigError as error:
         errors = [FieldError(_pointer(pointer, fixed), detail) for pointer, detail in error.errors]
-        reasons = "; ".join(f"{pointer[2:]}: {detail}" for pointer, detail in errors)
-        raise Invalid(f"The job cannot be trained as asked. {reasons}", errors=errors) from error
+        first = f"{errors[0].pointer.removeprefix('#/')}: {errors[0].detail}"
+        more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise Invalid(f"The job cannot be trained as asked. {first}{more}", errors=errors) from error
 
 
 def _pointer(pointer: str, fixed: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Errors on their way out: everything becomes `application/problem+json` (RFC 9457), here and nowhere else."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
@@ -10,13 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import compile_path
+from starlette.routing import Match, Mount
 from starlette.types import Receive, Scope, Send
 
 from app.errors import FieldError, GanvilError, Invalid, InvalidState, NotFound, TooLarge
 from app.schemas.base import Problem, ProblemError
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20  # faults that one answer lists
+MAX_TEXT = 1000  # characters of a detail or a pointer
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
 
@@ -52,13 +56,17 @@ def problem(
         title=title,
         status=status,
         code=code,
-        detail=detail,
+        detail=_clipped(detail),
         instance=scope["path"],
         request_id=request_id(scope),
-        errors=list(errors) or None,
+        errors=list(errors[:MAX_ERRORS]) or None,
         state=state,
     )
     return ProblemResponse(body.model_dump(by_alias=True, exclude_none=True), status_code=status, headers=headers)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
 
 
 def request_id(scope: Scope) -> str:
@@ -83,7 +91,7 @@ async def on_ganvil_error(request: Request, error: Exception) -> ProblemResponse
         code=error.code,
         title=error.title,
         detail=error.detail,
-        errors=[located(request, field) for field in error.errors],
+        errors=[located(request, field) for field in error.errors[:MAX_ERRORS]],
         headers=error.headers,
         state=error.state if isinstance(error, InvalidState) else None,
     )
@@ -93,7 +101,7 @@ def located(request: Request, error: FieldError) -> ProblemError:
     """Says where the field that domain code names stood in this request."""
     name = error.pointer.removeprefix("#/").split("/")[0]
     place: Place = "query" if name in request.query_params else "path" if name in request.path_params else "body"
-    return ProblemError(pointer=error.pointer, location=place, detail=error.detail)
+    return ProblemError(pointer=_clipped(error.pointer), location=place, detail=_clipped(error.detail))
 
 
 async def on_validation_error(request: Request, error: Exception) -> ProblemResponse:
@@ -102,9 +110,9 @@ async def on_validation_error(request: Request, error: Exception) -> ProblemResp
     if found[0]["type"] == "json_invalid":
         position, reason = found[0]["loc"][-1], found[0]["ctx"]["error"]
         return _bad_request(request, f"The body is not JSON: {reason}, at character {position}.")
-    errors = [_field_error(each, error.body) for each in found]
+    errors = [_field_error(each, error.body) for each in found[:MAX_ERRORS]]
     first = errors[0]
-    more = f" ({len(errors) - 1} more in errors)" if len(errors) > 1 else ""
+    more = f" ({len(found) - 1} more{_where_more(len(found))})" if len(found) > 1 else ""
     return problem(
         request.scope,
         status=Invalid.status,
@@ -115,14 +123,22 @@ async def on_validation_error(request: Request, error: Exception) -> ProblemResp
     )
 
 
+def _where_more(found: int) -> str:
+    return " in errors" if found <= MAX_ERRORS else f"; errors has the first {MAX_ERRORS}"
+
+
 def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
     place, *path = error["loc"]
     detail = error["msg"].removeprefix("Value error, ")
+    if isinstance(
+        error["input"], str
+    ):  # pydantic counts "items after validation" where a text's length is checked last
+        detail = re.sub(r"\bitem(s?) after validation", r"character\1", detail)
     if place == "body":
         path = _steps(path, body, missing=error["type"] == "missing")
         detail = detail if isinstance(body, dict) else "a JSON object is needed, sent as application/json"
     pointer = "#" + "".join(f"/{_escape(str(part))}" for part in path)
-    return ProblemError(pointer=pointer, location=place, detail=detail)
+    return ProblemError(pointer=_clipped(pointer), location=place, detail=_clipped(detail))
 
 
 def _steps(path: Sequence[Any], body: Any, *, missing: bool) -> list[Any]:
@@ -168,16 +184,15 @@ async def on_http_exception(request: Request, error: Exception) -> ProblemRespon
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Those that the document has for this path: Starlette tells of the first route alone."""
-    paths = request.app.openapi()["paths"]
-    found = [paths[request.url.path]] if request.url.path in paths else []
-    found = found or [methods for path, methods in paths.items() if _matches(path, request.url.path)]
-    return sorted({method.upper() for methods in found for method in methods})
-
-
-def _matches(template: str, path: str) -> bool:
-    pattern, _, _ = compile_path(template)
-    return pattern.match(path) is not None
+    """Those that some route has for this path: Starlette tells of the first route alone."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    scope = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
+    found = [
+        method
+        for method in METHODS
+        if any(route.matches(scope | {"method": method})[0] is Match.FULL for route in routes)
+    ]
+    return found or ["GET", "HEAD"]  # what is mounted are files
 
 
 def _bad_request(request: Request, detail: str) -> ProblemResponse:

@@ -1,6 +1,7 @@
 """Child processes that are restarted when they die, ended in order, and never outlive their parent."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +49,14 @@ class Guard:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
+
+
+def status_of(pid: int) -> int | None:
+    """The exit status of a child of ours, -N after signal N, None while it runs. It is not reaped: its id stays taken."""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 @dataclass
@@ -101,7 +110,7 @@ class Child:
             self.restarts += 1
             self.start()
             return f"{self.name} started again (process {self.pid})"
-        status = self._process.poll()
+        status = status_of(self._process.pid)
         return None if status is None else self._bury(status)
 
     def _bury(self, status: int) -> str:
@@ -117,24 +126,23 @@ class Child:
         return f"{self.name} {how}; starting it again in {pause:g} s"
 
     def _forget(self) -> None:
+        """Kills the group before it reaps the leader: after that the system may give their id to a stranger's."""
         assert self._process is not None
         pid = self._process.pid
         kill_group(pid, signal.SIGKILL)  # members of the group that outlived its leader would hold its port
+        self._process.wait()
         self.guard.note(f"-{pid}")
         self._process = None
 
     def send(self, signum: int) -> None:
         """To the child alone, not to its group: uvicorn and Celery pass a stop on to their own children in order."""
         if self._process is not None:
-            self._process.send_signal(signum)
+            os.kill(self._process.pid, signum)  # `send_signal` would reap it
 
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and status_of(self._process.pid) is None
 
     def end(self) -> None:
         """Kills what is left of the child and its group, and reaps it."""
-        if self._process is None:
-            return
-        kill_group(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._forget()
+        if self._process is not None:
+            self._forget()

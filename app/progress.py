@@ -100,7 +100,7 @@ def display(console: Console) -> Iterator[Display]:
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%  {task.fields[details]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, expand=True) as progress:
         yield LiveDisplay(progress)
 
 

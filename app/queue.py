@@ -86,12 +86,16 @@ class Bell:
 
     def ring(self, queue: Literal["train", "io"], times: int = 1) -> None:
         """Say that there is work, to as many workers; returns at once."""
+        if self._url is None:
+            return
         with self._changed:
             self._rings[queue] = min(self._rings[queue] + times, MOST_RINGS)
             self._changed.notify()
 
     def notify(self, job_id: str) -> None:
         """Say that a job has news; returns at once."""
+        if self._url is None:
+            return
         with self._changed:
             self._news.add(job_id)
             self._changed.notify()

@@ -41,7 +41,7 @@ class EmbeddedRedis:
                 'save ""',
                 "appendonly no",
                 "daemonize no",
-                    "",
+                "",
             )
         )
 

@@ -11,19 +11,19 @@ Every function takes the session of a transaction and leaves committing to it.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, union
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import names
+from app import history, names
 from app.db import clock
 from app.errors import Conflict, FieldError, Gone, InUse, Invalid, InvalidState, NotFound
-from app.lifecycle import ENDED
+from app.lifecycle import ENDED, locked
 from app.paging import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, encode_cursor
 from app.tables import Checkpoint, Dataset, Document, Job, ModelAlias, ModelVersion
 
@@ -92,7 +92,7 @@ def publish_checkpoint(session: Session, checkpoint_id: str, name: str | None = 
         names.validate(name, "#/model")
     checkpoint = _checkpoint(session, checkpoint_id)
     # The lock holds off a deletion of the job, which would take the snapshot's objects along.
-    job = session.get_one(Job, checkpoint.job_id, with_for_update={"read": True})
+    job = locked(session, checkpoint.job_id)
     return publish(session, name=name or job.model_name, checkpoint=checkpoint, job=job)
 
 
@@ -116,7 +116,7 @@ def resolve(session: Session, ref: str) -> Resolved:
     """The snapshot that `ref` means now. Raises NotFound, Gone (deleted) and InvalidState (a job without a snapshot yet)."""
     if ref.startswith(("ckpt_", "job_")):
         checkpoint = _checkpoint(session, ref) if ref.startswith("ckpt_") else _newest_checkpoint(session, ref)
-        job = session.get_one(Job, checkpoint.job_id)
+        job = history.get(session, checkpoint.job_id)
         info = describe(job, session.get_one(Dataset, job.dataset_id))
         return _resolved(ref, checkpoint, label=checkpoint.id, info=info, pinned=ref == checkpoint.id)
     version = _version(session, ref)
@@ -184,9 +184,11 @@ def _version(session: Session, ref: str) -> ModelVersion:
             get_model(session, name)
             raise NotFound(f"Model {name!r} has no alias {alias!r}: GET /v1/models/{name} shows those that it has.")
         number = row.version
-    if number is None:
-        return get_model(session, name).versions[0]
-    return get_version(session, name, number)
+    if number is not None:
+        return get_version(session, name, number)
+    versions = select(ModelVersion).where(ModelVersion.name == name, LIVE)
+    newest = session.scalar(versions.order_by(ModelVersion.version.desc()).limit(1))
+    return newest or get_model(session, name).versions[0]  # which says why there is none
 
 
 def get_version(session: Session, name: str, number: int) -> ModelVersion:
@@ -272,20 +274,21 @@ def delete(session: Session, ref: str) -> list[str]:
         raise InUse(
             f"{', '.join(f'{name}@{alias}' for alias in holding)} points at it: move or delete the alias first."
         )
+    moment = clock(session)
     for version in doomed:
-        version.deleted_at = clock(session)
+        version.deleted_at = moment
     session.flush()
-    kept = session.scalars(
-        select(Checkpoint.snapshot_key).where(Checkpoint.snapshot_key.in_(version.snapshot_key for version in doomed))
-    ).all()
-    freed = unpublished(session, {version.snapshot_key for version in doomed} - set(kept))
-    return [key for snapshot in freed for key in snapshot_objects(snapshot)]
+    snapshots = {version.snapshot_key for version in doomed}
+    kept = union(
+        select(Checkpoint.snapshot_key).where(Checkpoint.snapshot_key.in_(snapshots)),
+        select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(snapshots), LIVE),
+    )
+    return [key for snapshot in sorted(snapshots - set(session.scalars(kept))) for key in snapshot_objects(snapshot)]
 
 
-def unpublished(session: Session, snapshot_keys: Collection[str]) -> list[str]:
-    """Those of the snapshots that no living version uses."""
-    used = session.scalars(select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(snapshot_keys), LIVE))
-    return sorted(set(snapshot_keys) - set(used))
+def published(session: Session, job_id: str) -> Sequence[str]:
+    """The snapshots of a job that living versions use."""
+    return session.scalars(select(ModelVersion.snapshot_key).where(ModelVersion.job_id == job_id, LIVE)).all()
 
 
 def snapshot_objects(snapshot_key: str) -> list[str]:

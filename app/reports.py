@@ -60,8 +60,8 @@ def report(session: Session, job_id: str, fence: int, events: Iterable[NewEvent]
 def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpoint) -> list[str]:
     """Make a stored checkpoint count; returns the storage keys of training state that is no longer needed. Raises LeaseLost.
 
-    A checkpoint of the same examples_seen from a lost claim is replaced under its id. The best keeps its state, and so does the
-    newest that has one.
+    It takes the place of one of the same examples_seen from an earlier claim. The best keeps its state, and so does the newest
+    that has one.
     """
     job = leases.held(session, Job, job_id, fence)
     if new.examples_seen > job.claimed_examples:
@@ -69,15 +69,13 @@ def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpo
     rows = session.scalars(
         select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.examples_seen)
     ).all()
-    row = next((row for row in rows if row.examples_seen == new.examples_seen), None)
-    unneeded = [row.state_key] if row is not None and row.state_key != new.state_key else []
-    if row is None:
-        row = Checkpoint(id=new_id("ckpt"), job_id=job_id)
-        session.add(row)
+    old = next((row for row in rows if row.examples_seen == new.examples_seen), None)
+    unneeded = [old.state_key] if old is not None and old.state_key != new.state_key else []
+    row = _row_in_place_of(session, job_id, old, new)
     for column, value in vars(new).items():
         setattr(row, column, value)
     row.fence, row.created_at = fence, clock(session)
-    every = [*(other for other in rows if other is not row), row]
+    every = [*(other for other in rows if other is not old), row]
     unneeded += _prune(every)
     # It may have taken longer to store than the metrics that came after it.
     job.progress = job.progress | {"examples_seen": max(new.examples_seen, job.progress.get("examples_seen", 0))}
@@ -85,6 +83,18 @@ def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpo
     data = {"id": row.id, "sha256": row.sha256, "size": row.size, "kid": row.kid, "best": row.best}
     append(session, job, "checkpoint", data, new.examples_seen)
     return [key for key in unneeded if key is not None]
+
+
+def _row_in_place_of(session: Session, job_id: str, old: Checkpoint | None, new: NewCheckpoint) -> Checkpoint:
+    """The old row when the bytes are the same, else one under another id: an id names one generator for ever."""
+    if old is not None:
+        if old.sha256 == new.sha256:
+            return old
+        session.delete(old)
+        session.flush()  # two cannot stand at one place
+    row = Checkpoint(id=new_id("ckpt"), job_id=job_id)
+    session.add(row)
+    return row
 
 
 def resume_from(session: Session, job: Job) -> Checkpoint | None:
@@ -112,18 +122,10 @@ def _prune(checkpoints: Sequence[Checkpoint]) -> list[str | None]:
 
 
 def _start(session: Session, job: Job, event: NewEvent) -> None:
-    """The first claim's engine is the job's: another's results agree only within a tolerance, which is worth a warning."""
-    fingerprint = event.data.get("fingerprint")
+    """The engine that a job's results are exact for is the one that it began from nothing with."""
     append(session, job, "log", {"message": "started"} | event.data, event.examples_seen)
-    if job.fingerprint is None:
-        job.fingerprint = fingerprint
-    elif fingerprint is not None and fingerprint != job.fingerprint:
-        changed = sorted(k for k in job.fingerprint | fingerprint if job.fingerprint.get(k) != fingerprint.get(k))
-        message = (
-            f"Training goes on with another engine ({', '.join(changed)}): it is no longer bit for bit repeatable."
-        )
-        data = {"code": "engine_changed", "message": message, "before": job.fingerprint, "now": fingerprint}
-        append(session, job, "warning", data, event.examples_seen)
+    if job.fingerprint is None or not event.data["resumed"]:
+        job.fingerprint = event.data["fingerprint"]
 
 
 def _advance(job: Job, event: NewEvent) -> None:

@@ -1,14 +1,17 @@
 """Everything that can be set from outside, as `GANVIL_*` environment variables. Nothing else reads the environment."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import URL
 
 MIB = 2**20
 GIB = 2**30
+FEW_CORES = 4
 
 
 class Settings(BaseSettings):
@@ -18,7 +21,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path("ganvil-data"), description="Where everything lives that has no URL of its own.")
     database_url: str = Field(
-        default_factory=lambda data: f"sqlite:///{data['data_dir'].resolve()}/ganvil.db",
+        default_factory=lambda data: _sqlite_url(data["data_dir"].resolve() / "ganvil.db"),
         description="SQLite or PostgreSQL, as an SQLAlchemy URL.",
     )
     redis_url: str | None = Field(
@@ -43,7 +46,14 @@ class Settings(BaseSettings):
     archive_members_limit: int = Field(2_000_000, ge=1, description="The most members of an uploaded archive.")
     archive_total_limit_bytes: int = Field(64 * GIB, ge=1, description="The most that an archive may unpack to.")
     archive_member_limit_bytes: int = Field(256 * MIB, ge=1, description="The most that one member may unpack to.")
-    archive_ratio_limit: int = Field(200, ge=1, description="The most that a member may grow by when unpacked.")
+    archive_ratio_limit: int = Field(
+        200, ge=1, description="How many times its size an archive may unpack to, once that is more than 64 MiB."
+    )
+    archive_prepared_bytes_limit: int = Field(
+        16 * GIB,
+        ge=1,
+        description="The most bytes that prepared examples may take: images x height x width x channels.",
+    )
     image_pixels_limit: int = Field(100_000_000, ge=1, description="The most pixels of one image.")
 
     train_slots: int = Field(1, ge=1, le=64, description="How many jobs one worker trains at once.")
@@ -58,7 +68,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         30, gt=0, description="How long a worker holds a job after it last said that it lives."
     )
-    renew_seconds: float = Field(10, gt=0, description="How often a worker says that it lives.")
+    renew_seconds: float = Field(
+        10, gt=0, validate_default=True, description="How often a worker says that it lives: twice in a lease at least."
+    )
     sweep_seconds: float = Field(5, gt=0, description="How often lost work is looked for.")
     ring_seconds: float = Field(30, gt=0, description="How often the bell is rung again for work that nobody took.")
     stop_grace_seconds: float = Field(
@@ -83,6 +95,32 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None
+
+    @field_validator("renew_seconds")
+    @classmethod
+    def _leave_time_to_renew(cls, value: float, info: ValidationInfo) -> float:
+        lease = info.data.get("lease_seconds")  # absent when it is refused itself
+        if lease is not None and value > lease / 2:
+            raise ValueError(f"a lease of {lease:g} s has to be renewed every {lease / 2:g} s or more often")
+        return value
+
+    def default_trainer_threads(self) -> int | None:
+        """CPU threads on this machine for a job that names no number; None leaves it to the trainer.
+
+        Threads fight over few cores (two trainers of two threads on two cores run tens of times slower than one), so there each
+        slot gets its share, and one core is left to the API.
+        """
+        if self.trainer_threads is not None:
+            return self.trainer_threads
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if cores > FEW_CORES and self.train_slots == 1:
+            return None
+        spare = 1 if cores <= FEW_CORES else 0
+        return max(1, (cores - spare) // self.train_slots)
+
+
+def _sqlite_url(path: Path) -> str:
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 @lru_cache(maxsize=1)

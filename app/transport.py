@@ -54,7 +54,8 @@ class Transport:
         self._http.close()
 
     def request(self, method: str, path: str, *, upload: BinaryIO | None = None, **options: Any) -> httpx.Response:
-        """The answer, read whole. A lost connection, 429 and 503 are tried again, so the request must be one that may be repeated.
+        """The answer, read whole. A lost connection, 429, 503 and whatever else says Retry-After (such as the 409 while the same
+        Idempotency-Key is under way) are tried again, so the request must be one that may be repeated.
 
         `upload` is rewound before each attempt. Raises APIError for any other error answer, ConnectionFailed when none came.
         """
@@ -68,7 +69,7 @@ class Transport:
                     raise ConnectionFailed(f"No answer from {self._http.base_url}: {error}") from error
                 time.sleep(pause_seconds(attempt))
                 continue
-            if response.status_code not in RETRIED_STATUSES or attempt == ATTEMPTS:
+            if not asks_again(response) or attempt == ATTEMPTS:
                 return checked(response)
             time.sleep(retry_after(response, attempt))
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -146,6 +147,11 @@ def checked(response: httpx.Response) -> httpx.Response:
     except ValueError:
         problem = {}
     raise APIError(response.status_code, problem if isinstance(problem, dict) else {})
+
+
+def asks_again(response: httpx.Response) -> bool:
+    """Whether the same request may be answered otherwise in a moment."""
+    return response.status_code in RETRIED_STATUSES or (response.is_error and "Retry-After" in response.headers)
 
 
 def pause_seconds(attempt: int) -> float:

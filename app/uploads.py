@@ -172,7 +172,8 @@ class _Form:
 
 
 def _invalid(name: str, detail: str) -> Invalid:
-    return Invalid(f"The form's field {name!r} is {detail}.", errors=[FieldError(f"#/{name}", detail)])
+    pointer = "#/" + name.replace("~", "~0").replace("/", "~1")
+    return Invalid(f"The form's field {name!r} is {detail}.", errors=[FieldError(pointer, detail)])
 
 
 @contextmanager

@@ -1,11 +1,14 @@
-"""How fast a data set is prepared, and in how much memory: `python bench/prepare.py ARCHIVE...` (zips of images in class folders).
+"""How fast a data set is prepared, and in how much memory: python -m bench.prepare [ARCHIVE...] (zips of images in class folders)
 
-Each archive is prepared by one process and by one a core, and by the peer: the usual single-process loop over zipfile and
+Without archives, two are made of noise, in the shapes of MNIST and CIFAR-10. Each is uploaded to a `ganvil up` with default
+settings and timed until it is ready; the targets are for the two. Then each archive is prepared by one process and by one a core, and by the peer: the usual single-process loop over zipfile and
 Pillow that keeps everything in memory. Then the same image is prepared 10,000 and 60,000 times, to see whether memory grows.
 Prints a table and one JSON line. Memory is each process's peak resident set, of the main one and summed over all; CPU seconds are
 of all processes and tell what a busy machine hides. The load is the average of the last minute when the row was measured.
 """
 
+import argparse
+import io
 import json
 import os
 import subprocess
@@ -16,8 +19,15 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from PIL import Image
+
+from app.demo import service
+
 HOUSE = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.02
+NOISE = {"noise-28x28.zip": (60_000, (28, 28)), "noise-32x32x3.zip": (50_000, (32, 32, 3))}
+TARGET_SECONDS = {"noise-28x28.zip": 15.0, "noise-32x32x3.zip": 25.0}  # from upload to ready
 
 PEER = """
 import io, sys, zipfile
@@ -98,28 +108,65 @@ def repeat(image: bytes, count: int, path: Path) -> Path:
     return path
 
 
-def main() -> None:
-    archives = [Path(argument) for argument in sys.argv[1:]]
-    if not archives:
-        raise SystemExit(__doc__)
+def make_noise(name: str, folder: Path) -> Path:
+    """Pictures that differ, in ten classes. Noise compresses worst, so that no real picture of its size is a larger file."""
+    count, shape = NOISE[name]
+    random = np.random.default_rng(0)
+    path = folder / name
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            picture = io.BytesIO()
+            Image.fromarray(random.integers(0, 256, shape, np.uint8)).save(picture, "PNG", compress_level=1)
+            archive.writestr(f"{number % 10}/{number}.png", picture.getvalue())
+    return path
+
+
+def upload_all(archives: list[Path], folder: Path) -> dict[str, float]:
+    """Seconds from the upload of each until the service says that it is ready, one after the other."""
+    seconds = {}
+    with service(folder) as client:
+        for archive in archives:
+            began = time.perf_counter()
+            client.wait_until_prepared(client.upload(archive).id)
+            seconds[archive.name] = round(time.perf_counter() - began, 2)
+    return seconds
+
+
+def measure_all(archives: list[Path], folder: Path) -> list[dict[str, Any]]:
+    """The rows of the table."""
     cores = len(os.sched_getaffinity(0))
     rows: list[dict[str, Any]] = []
+    for archive in archives:
+        rows += [
+            {"data": archive.name, "by": f"ganvil, {processes}", **prepare(archive, processes, folder)}
+            for processes in sorted({1, cores})
+        ]
+        peer = measure([sys.executable, "-c", PEER, str(archive.resolve()), str(folder)])
+        rows.append({"data": archive.name, "by": "peer", **peer, "examples": rows[-1]["examples"]})
+    with zipfile.ZipFile(archives[0]) as file:
+        image = file.read(next(entry for entry in file.namelist() if not entry.endswith("/")))
+    for count in (10_000, 60_000):
+        archive = repeat(image, count, folder / f"{count}.zip")
+        rows.append({"data": f"one image {count} times", "by": f"ganvil, {cores}", **prepare(archive, cores, folder)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("archives", nargs="*", type=Path, metavar="ARCHIVE")
+    given = parser.parse_args().archives
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for archive in archives:
-            rows += [
-                {"data": archive.name, "by": f"ganvil, {processes}", **prepare(archive, processes, folder)}
-                for processes in sorted({1, cores})
-            ]
-            peer = measure([sys.executable, "-c", PEER, str(archive.resolve()), name])
-            rows.append({"data": archive.name, "by": "peer", **peer, "examples": rows[-1]["examples"]})
-        with zipfile.ZipFile(archives[0]) as file:
-            image = file.read(next(entry for entry in file.namelist() if not entry.endswith("/")))
-        for count in (10_000, 60_000):
-            archive = repeat(image, count, folder / f"{count}.zip")
-            rows.append(
-                {"data": f"one image {count} times", "by": f"ganvil, {cores}", **prepare(archive, cores, folder)}
-            )
+        archives = given or [make_noise(each, folder) for each in NOISE]
+        report(upload_all(archives, folder), measure_all(archives, folder))
+
+
+def report(uploads: dict[str, float], rows: list[dict[str, Any]]) -> None:
+    """Two tables and one JSON line."""
+    for name, seconds in uploads.items():
+        target = TARGET_SECONDS.get(name)
+        missed = "" if target is None or seconds <= target else ": MISSED"
+        print(f"{name:<28}upload to ready {seconds:>7.2f} s" + (f" (target {target:g} s{missed})" if target else ""))
     print(
         f"{'data':<28}{'by':<12}{'examples':>9}{'seconds':>9}{'CPU s':>8}{'load':>6}{'images/s':>10}{'main MiB':>10}{'all MiB':>9}"
     )
@@ -129,7 +176,8 @@ def main() -> None:
             f"{row['data']:<28}{row['by']:<12}{row['examples']:>9}{row['seconds']:>9.2f}{row['cpu_seconds']:>8.2f}"
             f"{row['load']:>6.1f}{rate:>10.0f}{row['main_mib']:>10.1f}{row['all_mib']:>9.1f}"
         )
-    print(json.dumps({"benchmark": "prepare", "cores": cores, "rows": rows}))
+    cores = len(os.sched_getaffinity(0))
+    print(json.dumps({"bench": "prepare", "cores": cores, "upload_to_ready_seconds": uploads, "rows": rows}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The service against the bare engine, and how soon a job shows something: python -m bench.service [--examples N] [--rounds R]
 
-Both train the same job on the same prepared digits with the same threads, in turns, so that a busy machine slows both. The rate
+Both train the same job on the same prepared digits with the same threads, in turns, and their best rounds are compared. The rate
 is taken between the first and the last tick: grids, checkpoints and metrics count, the start of the process does not. The bare
 engine is `python -m worker.trainer` while the service is up but idle; the service is `ganvil up` with default settings.
 """
@@ -56,8 +56,8 @@ def rate(ticks: list[dict[str, Any]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--examples", type=int, default=80_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--examples", type=int, default=8_000)
+    parser.add_argument("--rounds", type=int, default=6)
     options = parser.parse_args()
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder, service(Path(folder)) as client:
@@ -80,7 +80,8 @@ def report(options: argparse.Namespace, job: Job, rounds: list[dict[str, float]]
         print(
             "{:>6} {:>12.0f} {:>14.0f} {:>13.2f} {:>13.2f} {:>15.2f}".format(number, *(row[name] for name in columns))
         )
-    ratio = statistics.median(row["rate"] / row["alone"] for row in rounds)
+    # Whatever else runs on the machine only ever slows a round down: the best of each is what they can do.
+    ratio = max(row["rate"] for row in rounds) / max(row["alone"] for row in rounds)
     summary = {
         "bench": "service",
         **{name: round(statistics.median(row[name] for row in rounds), 2) for name in columns},

@@ -24,9 +24,9 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """A part of the config: unknown keys are errors, values never change, NaN and infinity are refused."""
+    """A part of the config: unknown keys and values of another type are errors, nothing changes, NaN and infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class DataSpec(Section):
@@ -39,7 +39,7 @@ class DataSpec(Section):
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     channels: int = Field(ge=1)
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field((), strict=False)
 
 
 class NetworkOptions(Section):
@@ -88,7 +88,10 @@ class Budget(Section):
 
 
 class Schedule(Section):
-    """When things happen, in examples seen; null derives it from the total. Each is rounded up to whole batches."""
+    """When things happen, in examples seen; null derives it from the total. Each is rounded up to whole batches.
+
+    A run makes at most 10,000 ticks, 1,000 grids and 1,000 checkpoints; an interval that would give more is stretched.
+    """
 
     tick: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Metrics.")
     grid: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Fixed-seed picture of progress.")

@@ -45,7 +45,7 @@ PRESETS: dict[str, Preset] = {
                 "ema": {"half_life": 9_000},  # at a batch of 64 a decay of 0.995 a step
                 "batch_size": 64,
             },
-            length=Length(epochs=10, least_examples=60_000, most_examples=1_000_000),
+            length=Length(epochs=10, least_examples=80_000, most_examples=1_000_000),
         ),
         Preset(
             name="vanilla",
@@ -82,8 +82,9 @@ def resolve(
     """
     if preset not in PRESETS:
         raise ConfigError([("/preset", f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")])
-    if budget is not None and "budget" in overrides:
-        raise ConfigError([("/budget", "given twice: beside the config and in it")])
+    for name, beside in (("budget", budget), ("seed", seed)):
+        if beside is not None and name in overrides:
+            raise ConfigError([(f"/{name}", "given twice: beside the config and in it")])
     document = _merge(_base(PRESETS[preset], overrides, data), overrides)
     if budget is not None:
         document["budget"] = budget

@@ -1,6 +1,7 @@
-"""Tests that want a program which not every machine has: left out without it, and said so at the end of the run.
+"""Tests that want a program which not every machine has, or minutes: left out without it, and said so at the end of the run.
 
-`@pytest.mark.needs("postgres")` names the program. With GANVIL_TEST_ALL=1 in the environment nothing may be left out.
+`@pytest.mark.needs("postgres")` names the program and `@pytest.mark.slow` asks for time. With GANVIL_TEST_ALL=1 in the environment
+nothing may be left out.
 """
 
 import os
@@ -15,11 +16,11 @@ from tests.servers import postgres_programs
 
 
 class Need(NamedTuple):
-    """What is wanted, whether it is here, and the command that installs it."""
+    """What is wanted, whether it is here, and the command that brings it."""
 
     title: str
     is_met: Callable[[], bool]
-    install: str
+    command: str
 
 
 def chromium() -> str | None:
@@ -28,7 +29,12 @@ def chromium() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
+def nothing_left_out() -> bool:
+    return os.environ.get("GANVIL_TEST_ALL") == "1"
+
+
 NEEDS = {
+    "time": Need("minutes", nothing_left_out, "GANVIL_TEST_ALL=1 make test"),
     "postgres": Need("PostgreSQL", lambda: postgres_programs() is not None, "apt-get install -y postgresql"),
     "chromium": Need("Chromium", lambda: chromium() is not None, "apt-get install -y chromium"),
     "compose": Need(
@@ -44,14 +50,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     missing = {name for name, need in NEEDS.items() if not need.is_met()}
-    wants = {item: {name for mark in item.iter_markers("needs") for name in mark.args} for item in items}
+    wants = {item: _wanted(item) for item in items}
     left_out = [item for item in items if wants[item] & missing]
     config.stash[LEFT_OUT] = Counter(name for item in left_out for name in wants[item] & missing)
-    if left_out and os.environ.get("GANVIL_TEST_ALL") == "1":
+    if left_out and nothing_left_out():
         raise pytest.UsageError("GANVIL_TEST_ALL=1 leaves no test out.\n" + "\n".join(_lines(config)))
     if left_out:
         items[:] = [item for item in items if not wants[item] & missing]
         config.hook.pytest_deselected(items=left_out)
+
+
+def _wanted(item: pytest.Item) -> set[str]:
+    programs = {name for mark in item.iter_markers("needs") for name in mark.args}
+    return programs | ({"time"} if item.get_closest_marker("slow") else set())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -65,6 +76,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _lines(config: pytest.Config) -> list[str]:
     left_out = config.stash.get(LEFT_OUT, Counter())
     return [
-        f"tests that need {NEEDS[name].title}, which is not installed: {count}; to install it: {NEEDS[name].install}"
+        f"tests that need {NEEDS[name].title}: {count}; to have them run: {NEEDS[name].command}"
         for name, count in sorted(left_out.items())
     ]

@@ -22,9 +22,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from models.manifest import MANIFEST, WEIGHTS
+from models.manifest import MANIFEST, STATE, WEIGHTS
+from worker.faults import without_folders
 
-STATE = "state.pt"
 KEEP_STATES = 3
 _WRITING = ".writing-"
 _DAMAGED = ".damaged-"
@@ -63,6 +63,7 @@ def save(
     _write(writing / WEIGHTS, snapshot)
     _write(writing / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     _sync(writing)
+    shutil.rmtree(folder / name, ignore_errors=True)  # there if the run had to go on from before it
     writing.rename(folder / name)
     _sync(folder)
     _forget_old_states(folder)
@@ -93,7 +94,7 @@ def _load(checkpoint: Path) -> dict[str, Any]:
         content = (checkpoint / STATE).read_bytes()
         expected = json.loads((checkpoint / MANIFEST).read_bytes())["state_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{type(error).__name__}: {error}") from error
+        raise CheckpointError(f"{type(error).__name__}: {without_folders(str(error))}") from error
     if hashlib.sha256(content).hexdigest() != expected:
         raise CheckpointError(f"{STATE} is not what was written")
     try:

@@ -20,8 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from app.processes import status_of
+
 PROJECT = Path(__file__).resolve().parents[1]
 LOG_TAIL_BYTES = 4096
+OUT_OF_MEMORY_SCORE = (
+    "500"  # of 1000: when memory runs out the kernel ends a child, whose work resumes, and not the API or Redis
+)
 
 # Children parse untrusted input and need none of our secrets: only what Python, torch and the system libraries read goes on.
 PASSED_ON = (
@@ -61,6 +66,8 @@ class Child:
             raise
         finally:
             os.close(read_end)
+        with suppress(OSError):  # it has ended already, or this is not Linux
+            Path(f"/proc/{self.pid}/oom_score_adj").write_text(OUT_OF_MEMORY_SCORE, encoding="ascii")
 
     def __enter__(self) -> Self:
         return self
@@ -86,10 +93,7 @@ class Child:
 
     def status(self) -> int | None:
         """The exit status, -N after signal N, None while it runs. Does not reap it: its process id stays ours until exit."""
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
-            return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        return status_of(self.pid)
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended within so many seconds."""

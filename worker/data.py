@@ -4,7 +4,7 @@ PREPARE_DIR/prepare.json, in:
 
     {"source": {"kind": "archive", "path": "/abs/upload.zip"} or {"kind": "builtin", "name": "digits"},
      "options": {"resolution": int or null, "fit": "crop" | "pad" | "stretch"},      (null and crop where left out)
-     "limits": {"members", "total_bytes", "member_bytes", "ratio", "pixels"}}        (members.Limits where left out)
+     "limits": {"members", "total_bytes", "member_bytes", "ratio", "pixels", "prepared_bytes"}}    (members.Limits where left out)
 
 Out, all at once at the end:
 
@@ -44,7 +44,7 @@ from worker.dataset.examples import decode_all, describe, drop_corrupt, survey
 from worker.dataset.images import FITS, Fit
 from worker.dataset.index import Index
 from worker.dataset.members import DataError, Limits
-from worker.dataset.plan import channels_to_decode, channels_to_keep, choose_target
+from worker.dataset.plan import channels_to_decode, channels_to_keep, check_target, choose_target
 from worker.dataset.pool import Pool
 from worker.dataset.progress import Progress, Stopped
 from worker.dataset.rows import hash_examples, narrow
@@ -116,6 +116,7 @@ def _build(request: Request, scratch: Path, pool: Pool, progress: Progress) -> d
         headers = survey(index, source, pool, progress)
         channels = channels_to_decode(headers.sizes.total(), headers.with_alpha, headers.with_colour)
         target = choose_target(headers.sizes, channels, request.fit, request.resolution)
+        check_target(headers.sizes, target, request.limits.prepared_bytes)
         done = decode_all(index, source, target, examples, pool, progress)
         rows = int(done.sound.sum())
         channels = channels_to_keep(rows, channels, transparent=done.transparent, coloured=done.coloured)
@@ -145,7 +146,7 @@ def _disk_full_is_an_answer() -> Iterator[None]:
 def _disk_full() -> DataError:
     return DataError(
         "disk_full",
-        "the disk of the worker is full, nothing was kept. Free some space or ask for a smaller resolution.",
+        "the disk of the worker is full, nothing was kept. Free some space or choose a smaller resolution, and upload it again.",
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.config import TrainingConfig
+from models.config import ConfigError, TrainingConfig
+from models.determinism import make_deterministic
 from models.fingerprint import cpu_has, fingerprint
 
 
@@ -46,12 +47,7 @@ class Engine:
         threads = torch.get_num_threads()
         torch.set_flush_denormal(True)  # first: the threads of the pool inherit it
         torch.set_num_threads(self.threads)
-        if self.device.type == "cuda":
-            os.putenv(
-                "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-            )  # cuBLAS reads it when it starts, and is only then deterministic
-            torch.use_deterministic_algorithms(True)
-            torch.backends.cudnn.benchmark = False
+        make_deterministic(self.device)
         try:
             yield
         finally:
@@ -60,7 +56,15 @@ class Engine:
 
 
 def choose_engine(config: TrainingConfig) -> Engine:
-    """The first CUDA device if there is one, else the CPU; "auto" precision becomes what this hardware is faster in."""
+    """The first CUDA device if there is one, else the CPU; "auto" precision becomes what this hardware is faster in.
+
+    Raises ConfigError for more threads than there are cores: they would fight for them, and slow everything down a hundredfold.
+    """
+    cores = os.cpu_count() or 1
+    if (config.threads or 1) > cores:
+        raise ConfigError(
+            [("/threads", f"{config.threads} threads on a machine of {cores} cores; use at most {cores}")]
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = config.precision
     if precision == "auto":

@@ -1,6 +1,6 @@
 """Keeping a claim alive while its work goes on, and ending the work when that fails.
 
-All time is measured by the monotonic clock from *before* each claim or renewal was sent. The database's clock gave the lease
+All time is measured by a clock that nobody sets (`clock`), from *before* each claim or renewal was sent. The database's clock gave the lease
 its end later than that, so the deadline here always falls before the one that other workers see, however the two clocks differ.
 A process that was stopped or cut off therefore finds its deadline past before anything else, kills its child and writes nothing.
 """
@@ -23,15 +23,23 @@ CONTINUE = "continue"
 SAFE_SHARE = 0.9  # of the lease; the rest is for the kill to take effect
 RETRY_SECONDS = 0.5
 
+# Linux only: the one that goes on while the machine sleeps, as the database's does.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def clock() -> float:
+    """Seconds since some moment in the past; only differences mean something."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Lease:
     """A claim as a context manager: renewed by one thread, watched by another, which never waits for the database.
 
     `renew(session, row_id, fence)` extends it and answers with an order (continue, pause, cancel, yield) or None; it raises
-    LeaseLost when the claim is no longer ours. `asked_at` is `time.monotonic()` from before the claim was made; `stopping` is set
+    LeaseLost when the claim is no longer ours. `asked_at` is `clock()` from before the claim was made; `stopping` is set
     when this worker is to end.
     """
 
@@ -84,7 +92,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLost when the claim is gone or its time has passed."""
-        if self._lost.is_set() or time.monotonic() >= self._deadline:
+        if self._lost.is_set() or clock() >= self._deadline:
             self._lose()
             raise LeaseLost(f"{self.row_id}: a newer run holds it, or the lease could not be renewed in time")
 
@@ -130,7 +138,7 @@ class Lease:
     def _keep(self) -> None:
         pause = self._pause
         while not self._done.wait(pause) and not self._lost.is_set():
-            asked_at = time.monotonic()
+            asked_at = clock()
             try:
                 with self._database.writing() as session:
                     order = self._renew(session, self.row_id, self.fence)
@@ -145,8 +153,8 @@ class Lease:
                 pause = self._pause
 
     def _watch(self) -> None:
-        while not self._done.wait(max(0.0, self._deadline - time.monotonic())):
-            if self._lost.is_set() or time.monotonic() >= self._deadline:
+        while not self._done.wait(max(0.0, self._deadline - clock())):
+            if self._lost.is_set() or clock() >= self._deadline:
                 self._lose()
                 return
 

@@ -59,9 +59,9 @@ def open_data(folder: Path) -> Data:
         )
         sha256 = str(about["sha256"])
     except OSError as error:
-        raise DataFileError(f"the prepared data in {folder} cannot be read: {error}") from error
+        raise DataFileError(f"the prepared data cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, EOFError, ValidationError) as error:
-        raise DataFileError(f"the prepared data in {folder} is damaged: {error}") from error
+        raise DataFileError(f"the prepared data is damaged: {error}") from error
     _check(examples, labels, spec, folder)
     return Data(examples, labels, spec, sha256)
 

@@ -2,7 +2,6 @@
 
 import json
 import resource
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app import datasets
-from app.settings import GIB, Settings
+from app.errors import Unavailable
+from app.settings import GIB, MIB, Settings
 from app.tables import Dataset
 from worker.child import Child, Lines, thread_environment
-from worker.lease import Lease
+from worker.lease import Lease, clock
 from worker.service import Service
 from worker.supervisor import Ending, Line, Supervision, recorded
 from worker.workspace import DATASET_FILES, run_directory
@@ -30,7 +30,7 @@ def prepare_next(service: Service, environment: Mapping[str, str]) -> bool:
     """Claim the next data set and prepare it; False when none waits or this worker is to end."""
     if service.stopping.is_set():
         return False
-    asked_at = time.monotonic()
+    asked_at = clock()
     with service.database.writing() as session:
         dataset = datasets.claim(session, service.name)
     if dataset is None:
@@ -39,8 +39,11 @@ def prepare_next(service: Service, environment: Mapping[str, str]) -> bool:
     lease = Lease(
         service.database, dataset.id, dataset.fence, datasets.renew, asked_at=asked_at, stopping=service.stopping
     )
-    with lease, recorded(lease, release=_release, fail=datasets.fail, crashed=datasets.crashed):
-        _prepare(service, dataset, lease, environment)
+    try:
+        with lease, recorded(lease, release=_release, fail=datasets.fail, crashed=datasets.crashed):
+            _prepare(service, dataset, lease, environment)
+    finally:
+        _clear(service, dataset.id, dataset.fence)
     return True
 
 
@@ -60,7 +63,7 @@ def limits(settings: Settings) -> dict[int, int]:
     return {
         resource.RLIMIT_CPU: CPU_SECONDS,
         resource.RLIMIT_DATA: MEMORY_BYTES,
-        resource.RLIMIT_FSIZE: settings.archive_total_limit_bytes,
+        resource.RLIMIT_FSIZE: max(settings.archive_total_limit_bytes, settings.archive_prepared_bytes_limit) + MIB,
         resource.RLIMIT_CORE: 0,
     }
 
@@ -76,6 +79,7 @@ def _write_request(service: Service, lease: Lease, dataset: Dataset, directory: 
             "member_bytes": settings.archive_member_limit_bytes,
             "ratio": settings.archive_ratio_limit,
             "pixels": settings.image_pixels_limit,
+            "prepared_bytes": settings.archive_prepared_bytes_limit,
         },
     }
     (directory / "prepare.json").write_text(json.dumps(request), encoding="utf-8")
@@ -111,6 +115,19 @@ def _conclude(service: Service, lease: Lease, directory: Path, ending: Ending) -
 
 def _release(session: Session, dataset_id: str, fence: int, _reason: str) -> None:
     datasets.release(session, dataset_id, fence)
+
+
+def _clear(service: Service, dataset_id: str, fence: int) -> None:
+    """Delete the objects that nothing refers to once this run is over: all of a data set that failed or was deleted under our
+    hands, else those of this run unless they became the data set.
+    """
+    try:
+        with service.database.reading() as session:
+            unused = datasets.unused_prefix(session, dataset_id, fence)
+        if unused is not None:
+            service.storage.delete_prefix(unused)
+    except Unavailable as error:
+        log.warning("storage.left_behind", what=dataset_id, error=error.detail)
 
 
 def _ignore(_lines: list[Line]) -> None:

@@ -4,7 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from models.config import TrainingConfig
+from models import catalog
+from models.config import ConfigError, TrainingConfig
 from worker import checkpoint
 from worker.engine import Engine
 from worker.grid import write_grid
@@ -37,6 +38,7 @@ class Recorder:
         self._log = log
         self._saved_at = 0  # examples_seen of the newest checkpoint
         self._began = self._ticked = (0, 0.0)  # (examples_seen, monotonic seconds)
+        self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
 
     def resume_or_start(self) -> State:
         """The state of the newest whole checkpoint, or the initial one. Raises TrainingFailed if it is another run's."""
@@ -50,7 +52,7 @@ class Recorder:
         return state
 
     def _restore(self, state: State, document: dict[str, Any]) -> None:
-        before, now = document["config"], self._config.model_dump(mode="json")
+        before, now = _config_of(document), self._config.model_dump(mode="json")
         changed = sorted(key for key in now.keys() | before.keys() if before.get(key) != now.get(key))
         if not_allowed := [key for key in changed if key not in MAY_CHANGE]:
             raise TrainingFailed(
@@ -97,7 +99,10 @@ class Recorder:
 
         Raises TrainingFailed when training diverged.
         """
-        seen, ends = state.examples_seen, timetable.complete(state.examples_seen)
+        seen = state.examples_seen
+        if seen % timetable.tick == 0:
+            timetable = self._probe(state, timetable)
+        ends = timetable.complete(seen)
         tick, grid, save = (
             ends or seen % every == 0 for every in (timetable.tick, timetable.grid, timetable.checkpoint)
         )
@@ -105,7 +110,6 @@ class Recorder:
             return timetable
         self._check_finite(state)
         if tick:
-            timetable = self._probe(state, timetable)
             self._metrics(state, timetable)
         if grid:
             self._grid(state)
@@ -124,12 +128,14 @@ class Recorder:
         self._log.write("stopped", state.examples_seen)
 
     def _probe(self, state: State, timetable: Timetable) -> Timetable:
-        budget = self._config.budget.seconds
-        if (
-            timetable.total is not None or budget is None or self._ticked == self._began
-        ):  # the first ticks are not typical
+        """Freeze the end of a budget in seconds once the speed is known. The first tick is not typical: it only starts the clock."""
+        budget, now = self._config.budget.seconds, (state.examples_seen, time.monotonic())
+        if timetable.total is not None or budget is None:
             return timetable
-        speed = _rate(self._ticked, (state.examples_seen, time.monotonic()))
+        if self._warm is None:
+            self._warm = now
+            return timetable
+        speed = _rate(self._warm, now)
         state.examples_total = probed_total(budget, self._log.elapsed_seconds, state.examples_seen, speed)
         return make_timetable(self._config, self._data.spec.examples, state.examples_total)
 
@@ -203,6 +209,15 @@ class Recorder:
         )
         self._log.write("verdict", state.examples_seen, verdict="diverged", message=message)
         raise TrainingFailed("diverged", message)
+
+
+def _config_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The config of a checkpoint, with the defaults of fields that are newer than it. Raises TrainingFailed."""
+    try:
+        return catalog.parse_config(document["config"]).model_dump(mode="json")
+    except ConfigError as error:
+        message = f"the checkpoint's config is none of this release: {error}; start a new run"
+        raise TrainingFailed("checkpoint_mismatch", message) from error
 
 
 def _rate(before: tuple[int, float], now: tuple[int, float]) -> float:

@@ -1,6 +1,7 @@
 """What one worker process has: settings, database, storage and bell, its places, and the threads that run beside its tasks."""
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -52,11 +53,20 @@ class Service:
     def close(self) -> None:
         """End the threads; called when no task runs any more."""
         self.stop()
-        self._life.join()
+        if self._life.is_alive():
+            self._life.join()
         self.bell.close()
         self.database.dispose()
 
     def _live(self) -> None:
+        try:
+            self._work_beside()
+        except Exception:  # such as a database of a newer release: whoever started us may start us again
+            log.exception("worker.broken")
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+
+    def _work_beside(self) -> None:
         clean_run_directories(self.runs)
         while not self._says(self.database.migrate) and not self._pause():
             pass

@@ -17,13 +17,13 @@ from app.jobs import NewCheckpoint, NewEvent
 from app.registry import SNAPSHOT_FILES
 from app.storage import Storage
 from app.tables import Checkpoint
+from models.manifest import MANIFEST, STATE
 from worker.lease import Lease
 from worker.service import Service
 from worker.supervisor import Line
 
 log = structlog.get_logger()
 
-STATE, MANIFEST = "state.pt", "model.json"
 REPORTED = ("started", "metrics", "warning", "verdict", "log")
 
 

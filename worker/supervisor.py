@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.errors import LeaseLost, StorageFull, Unavailable
 from app.settings import Settings
 from worker.child import Child, Lines
+from worker.faults import without_folders
 from worker.lease import Lease
 
 log = structlog.get_logger()
@@ -103,7 +104,7 @@ class Supervision:
             message = "The process was killed; most likely the machine ran out of memory."
             return Ending("crashed", "oom_suspected", message, printed)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        last_words = printed.rpartition("\n")[2] or "without a word"
+        last_words = without_folders(printed.rpartition("\n")[2]) or "without a word"
         return Ending("crashed", "crashed", f"The process {how}: {last_words}", printed)
 
 
@@ -124,7 +125,7 @@ def recorded(lease: Lease, *, release: Release, fail: Fail, crashed: Fail) -> It
             raise
         except Exception as error:
             log.exception("run.failed", row=lease.row_id, fence=lease.fence)
-            lease.write(crashed, "internal", f"{type(error).__name__}: {error}")
+            lease.write(crashed, "internal", f"{type(error).__name__}: {without_folders(str(error))}")
             raise
     except LeaseLost as error:
         log.warning("lease.lost", row=lease.row_id, fence=lease.fence, error=error.detail)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from models.config import Budget, TrainingConfig
 
-PROBE_BATCHES = 8  # to a tick, before the end is known
+PROBE_BATCHES = 2  # to a tick, before the end is known
 PROBE_SECONDS = 5.0
 PROBE_SHARE = 0.1  # of a budget in seconds that is shorter than ten probes
 
@@ -13,6 +13,9 @@ PROBE_SHARE = 0.1  # of a budget in seconds that is shorter than ten probes
 TICKS, TICK_EXAMPLES = 200, 25_000
 GRIDS, GRID_EXAMPLES = 40, 250_000
 CHECKPOINTS, CHECKPOINT_EXAMPLES = 10, 100_000
+
+# Whatever the schedule says, a run makes no more than so many: a long one would fill disk and database.
+MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS = 10_000, 1_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,16 @@ def make_timetable(config: TrainingConfig, examples: int, probed: int | None = N
     batch, schedule = config.batch_size, config.schedule
     total = probed if config.budget.seconds is not None else _total(config.budget, examples)
 
-    def every(wanted: int | None, per_run: int, at_most: int) -> int:
+    def every(wanted: int | None, per_run: int, at_most: int, most_per_run: int) -> int:
         derived = at_most if total is None else min(max(total // per_run, 1), at_most)
-        return _whole_batches(wanted or derived, batch)
+        least = 0 if total is None else -(-total // most_per_run)
+        return _whole_batches(max(wanted or derived, least), batch)
 
     return Timetable(
         total=None if total is None else _whole_batches(total, batch),
-        tick=every(schedule.tick, TICKS, TICK_EXAMPLES if total else PROBE_BATCHES * batch),
-        grid=every(schedule.grid, GRIDS, GRID_EXAMPLES),
-        checkpoint=every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES),
+        tick=PROBE_BATCHES * batch if total is None else every(schedule.tick, TICKS, TICK_EXAMPLES, MOST_TICKS),
+        grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
+        checkpoint=every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, MOST_CHECKPOINTS),
     )
 
 

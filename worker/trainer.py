@@ -26,6 +26,7 @@ from models import catalog, ema, penalties
 from models.config import ConfigError, TrainingConfig
 from models.randomness import Purpose, normals
 from worker.engine import Engine, choose_engine
+from worker.faults import without_folders
 from worker.loader import Data, DataFileError, open_data
 from worker.recorder import Recorder, TrainingFailed
 from worker.runlog import RunLog
@@ -111,9 +112,9 @@ def read_run(run_dir: Path) -> tuple[TrainingConfig, Data]:
     try:
         run = json.loads((run_dir / "run.json").read_bytes())
     except OSError as error:
-        raise ConfigError([("", f"{run_dir / 'run.json'} cannot be read: {error.strerror}")]) from error
+        raise ConfigError([("", f"run.json cannot be read: {error.strerror}")]) from error
     except ValueError as error:
-        raise ConfigError([("", f"{run_dir / 'run.json'} is not JSON: {error}")]) from error
+        raise ConfigError([("", f"run.json is not JSON: {error}")]) from error
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict) or not isinstance(run.get("data"), str):
         raise ConfigError([("", 'run.json must be {"config": {...}, "data": "folder of a prepared data set"}')])
     return catalog.parse_config(run["config"]), open_data(Path(run["data"]))
@@ -132,7 +133,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config, data = read_run(options.run_dir)
         train(config, data, options.run_dir, should_stop, log)
-    except (ConfigError, DataFileError, TrainingFailed, torch.OutOfMemoryError, OSError) as error:
+    except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         code, message = explain(error)
         log.write("failed", code=code, message=message)
         print(message, file=sys.stderr)  # noqa: T201 - a program's stderr
@@ -148,13 +151,18 @@ def explain(error: Exception) -> tuple[str, str]:
         case ConfigError():
             return "config", f"This config cannot be trained: {error}"
         case DataFileError():
-            return "data", str(error)
-        case torch.OutOfMemoryError():
+            return "data", without_folders(str(error))
+        case _ if is_out_of_memory(error):
             return "out_of_memory", "The device ran out of memory; use a smaller batch_size, network or image size."
         case OSError(errno=errno.ENOSPC):
             return "disk_full", "The disk is full: a checkpoint could not be written."
         case _:
-            return "io", f"Reading or writing failed: {error}"
+            return "io", f"Reading or writing failed: {without_folders(str(error))}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """On a GPU, in numpy, or in torch on the CPU, which says so in its message only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
 if __name__ == "__main__":

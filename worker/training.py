@@ -1,7 +1,6 @@
 """One training job on this worker: claim it, give a trainer what it needs, send out what it makes, write how it ended."""
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -9,10 +8,9 @@ import structlog
 
 from app import jobs
 from app.jobs import NewEvent
-from app.plans import default_threads
 from app.tables import Dataset, Job
 from worker.child import Child, Lines, thread_environment
-from worker.lease import Lease
+from worker.lease import Lease, clock
 from worker.service import Service
 from worker.shipping import Shipper, fetch_checkpoint
 from worker.supervisor import Ending, Supervision, recorded
@@ -25,7 +23,7 @@ def train_next(service: Service, environment: Mapping[str, str]) -> bool:
     """Claim the next job and see it to its ending; False when none waits or this worker is to end."""
     if service.stopping.is_set():
         return False
-    asked_at = time.monotonic()
+    asked_at = clock()
     with service.database.writing() as session:
         job = jobs.claim(session, service.name)
         more = job is not None and jobs.any_waiting(session)
@@ -45,7 +43,9 @@ def train_next(service: Service, environment: Mapping[str, str]) -> bool:
 def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str]) -> Ending:
     with service.database.reading() as session:
         dataset = session.get_one(Dataset, job.dataset_id)
-    threads = job.config["threads"] or default_threads(service.settings)
+    # Going on elsewhere keeps the number that the first run had: sums of other threads differ in their last bits.
+    frozen = (job.fingerprint or {}).get("threads")
+    threads = job.config["threads"] or frozen or service.settings.default_trainer_threads()
     with ExitStack() as held:
         directory = held.enter_context(run_directory(service.runs, f"{job.id}.{job.fence}"))
         name = f"{dataset.id}-{dataset.sha256}"
@@ -79,5 +79,9 @@ def _conclude(lease: Lease, ending: Ending) -> None:
         case "failed":
             lease.write(jobs.fail, ending.code, ending.message)
         case _:
-            lease.write(jobs.report, [NewEvent("log", {"message": ending.message, "printed": ending.printed})])
+            # For who runs the service: a traceback is nothing that the API shows.
+            log.warning(
+                "job.crashed", job=lease.row_id, fence=lease.fence, message=ending.message, printed=ending.printed
+            )
+            lease.write(jobs.report, [NewEvent("log", {"message": ending.message})])
             lease.write(jobs.crashed, ending.code, ending.message)

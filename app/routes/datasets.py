@@ -25,13 +25,14 @@ from app.downloads import not_modified
 from app.idempotency import Created, OnceDep
 from app.paging import DEFAULT_LIMIT
 from app.preview import preview_examples
+from app.routes.clearing import clearing
 from app.schemas.base import Page, binary, problems
 from app.schemas.datasets import Dataset, ImportRequest, UploadForm
 from app.uploads import Upload, incoming, receive_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
-PREVIEW_PIXELS = 512  # small examples are enlarged to about this width
+PREVIEW_PIXELS = 512  # small examples are enlarged to about this width or height
 PREVIEW_MAX_SCALE = 8
 
 
@@ -96,7 +97,7 @@ def _parse_form(fields: dict[str, str]) -> UploadForm:
     try:
         return UploadForm.model_validate(given)
     except ValidationError as error:
-        errors = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        errors = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
         raise RequestValidationError(errors, body=given) from error
 
 
@@ -143,7 +144,8 @@ def delete_dataset(dataset: DatasetRef, database: DatabaseDep, storage: StorageD
     """Refused while it is being prepared or an unfinished job uses it. Models that learned from it stay."""
     with database.writing() as session:
         prefix = datasets.delete(session, dataset)
-    storage.delete_prefix(prefix)
+    with clearing(prefix):
+        storage.delete_prefix(prefix)
 
 
 @router.get(
@@ -160,7 +162,7 @@ def preview_dataset(
     n: Annotated[int, Query(ge=1, le=256, description="How many, spread evenly.")] = 64,
     class_name: Annotated[str | None, Query(alias="class", max_length=200, description="Of this class alone.")] = None,
 ) -> Response:
-    """A grid of examples as they are learned from."""
+    """A grid of examples as they are learned from, shrunk where they are many and large."""
     with database.reading() as session:
         row = datasets.get(session, dataset)
     content = hashlib.sha256(repr((row.id, row.sha256, n, class_name)).encode()).hexdigest()
@@ -170,8 +172,7 @@ def preview_dataset(
     images = preview_examples(storage, row, n, class_name)
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
-    scale = max(1, min(PREVIEW_MAX_SCALE, PREVIEW_PIXELS // (columns * width)))
-    formats.check_grid(count, columns, scale, height=height, width=width, format=formats.FORMATS["png"])
+    scale = max(1, min(PREVIEW_MAX_SCALE, PREVIEW_PIXELS // max(columns * width, columns * height, 1)))
     return Response(
         formats.encode(formats.tile(images, columns, scale), "png"), headers=headers, media_type="image/png"
     )

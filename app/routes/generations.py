@@ -12,6 +12,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
 from app.deps import DatabaseDep, SamplerDep, SettingsDep
@@ -33,6 +34,7 @@ ZIP = "application/zip"
 NPZ = "application/x-npz"
 FORMS = [JSON, *BY_MEDIA_TYPE, ZIP, NPZ]
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
 IN_ANY_FORM: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(FORMS[1:], BINARY)}}
 
 
@@ -55,6 +57,26 @@ class Order:
         return await sampler.generate(self.resolved, self.seeds, self.labels, self.truncation)
 
 
+class Download(StreamingResponse):
+    """Sends `first` and the pieces that follow, and closes them in any case: one who hangs up gives the place back at once."""
+
+    def __init__(
+        self, first: bytes, pieces: AsyncGenerator[bytes, None], *, media_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(_chain(first, pieces), media_type=media_type, headers=headers)
+        self.pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self.pieces):
+            await super().__call__(scope, receive, send)
+
+
+async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for piece in pieces:
+        yield piece
+
+
 @router.post(
     "/generations",
     summary="Generate samples",
@@ -71,6 +93,7 @@ async def generate(
     media_type = choose_media_type(request.headers.get("Accept"), offered)
     seeds = seeds_of(body, settings.sync_generation_limit)
     resolved = await resolve(database, body.model)
+    check_pixels(body, resolved, len(seeds))
     order = Order(
         resolved=resolved,
         seeds=seeds,
@@ -96,6 +119,16 @@ def seeds_of(body: GenerationRequest, limit: int) -> list[int]:
         if getattr(body, name) is not None:
             raise _invalid(f"#/{name}", f"Give either seeds, or seed and n: seeds and {name} contradict each other.")
     return parse(body.seeds, limit=limit) if isinstance(body.seeds, str) else check_all(body.seeds, limit=limit)
+
+
+def check_pixels(body: GenerationRequest, resolved: Resolved, n: int) -> None:
+    """Raise Invalid, saying how many samples of this model one answer may have, when `n` are more."""
+    info = resolved.info
+    most = max(1, MAX_BYTES // (info["height"] * info["width"] * info["channels"]))
+    if n > most:
+        size = f"{info['width']} x {info['height']} x {info['channels']}"
+        detail = f"{n} samples of {size} are too many for one answer: ask for at most {most} of this model."
+        raise _invalid("#/n" if body.seeds is None else "#/seeds", detail)
 
 
 def labels_of(body: GenerationRequest, resolved: Resolved, n: int) -> list[int] | None:
@@ -212,20 +245,20 @@ Write = Callable[[Bundle, AsyncGenerator[Samples, None]], AsyncGenerator[bytes, 
 
 async def _sent_while_made(order: Order, sampler: Sampler, write: Write, media_type: str, extension: str) -> Response:
     """A download whose first bytes exist already: what can go wrong has gone wrong before the status is sent."""
-    bundle = Bundle()
-    pieces = write(bundle, sampler.stream(order.resolved, order.seeds, order.labels, order.truncation))
-    first = await anext(pieces)
 
-    async def body() -> AsyncGenerator[bytes, None]:
-        async with aclosing(pieces):
-            yield first
+    async def make() -> AsyncGenerator[bytes, None]:
+        bundle = Bundle()
+        stream = sampler.stream(order.resolved, order.seeds, order.labels, order.truncation)
+        async with aclosing(stream) as parts, aclosing(write(bundle, parts)) as pieces:
             async for piece in pieces:
                 yield piece
         yield bundle.close()
 
+    pieces = make()
+    first = await anext(pieces)
     name = f"{order.resolved.label.replace(':', '-')}.{extension}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(body(), media_type=media_type, headers=headers)
+    return Download(first, pieces, media_type=media_type, headers=headers)
 
 
 def _base64(data: bytes | None) -> str | None:

@@ -13,6 +13,7 @@ from app.deps import BellDep, Cursor, DatabaseDep, JobRef, Limit, StorageDep, fi
 from app.idempotency import Created, OnceDep
 from app.paging import DEFAULT_LIMIT
 from app.queue import Bell
+from app.routes.clearing import clearing
 from app.schemas.base import Page, Responses, problems
 from app.schemas.jobs import Job, JobPlan, JobRequest, JobUpdate, Status
 
@@ -43,7 +44,7 @@ def submit_job(
     """
     asked = body.model_dump(mode="json", exclude_none=True)
     if dry_run:
-        with database.reading() as session:
+        with database.writing() as session:  # as a submission does, it holds the data set
             plan = jobs.plan(session, **{name: asked[name] for name in asked.keys() & PLANNED})
             return JSONResponse(JobPlan.of(plan).model_dump(mode="json"))
     with database.writing() as session:
@@ -96,9 +97,10 @@ def delete_job(job: JobRef, database: DatabaseDep, bell: BellDep, storage: Stora
     """With its events, grids and checkpoints, but without what was published from it. Not while it runs."""
     with database.writing() as session:
         job_id = find_job(session, job).id
-        keys = jobs.delete(session, job_id)
+        kept = jobs.delete(session, job_id)
     bell.notify(job_id)
-    storage.delete(keys)
+    with clearing(job_id):
+        storage.delete(key for key in storage.list(f"jobs/{job_id}") if key not in kept)
 
 
 @router.post("/{job}/cancel", status_code=202, responses=VERB, summary="Cancel a job")

@@ -11,6 +11,7 @@ from app.deps import Cursor, DatabaseDep, Limit, ModelName, ModelRef, StorageDep
 from app.downloads import send_object
 from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT
+from app.routes.clearing import clearing
 from app.schemas.base import Page, binary, problems
 from app.schemas.models import Alias, AliasRequest, Model, Snapshot
 
@@ -56,7 +57,8 @@ def delete_model(ref: ModelRef, database: DatabaseDep, storage: StorageDep) -> N
     """`name:3` deletes that version, a bare name all of them. Refused while an alias points at one."""
     with database.writing() as session:
         keys = registry.delete(session, ref)
-    storage.delete(keys)
+    with clearing(ref):
+        storage.delete(keys)
 
 
 @router.put("/{name}/aliases/{alias}", responses=problems(404, 410, 422), summary="Set an alias")

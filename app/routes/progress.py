@@ -1,26 +1,27 @@
 """What a job leaves behind while it trains: events, metrics, grids, checkpoints."""
 
 import hashlib
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app import formats, history, registry, tables
-from app.deps import LATEST, DatabaseDep, FollowerDep, JobRef, StorageDep, find_job
+from app import formats, history, registry
+from app.db import Database
+from app.deps import LATEST, Cursor, DatabaseDep, FollowerDep, JobRef, Limit, StorageDep, find_job
 from app.downloads import not_modified
 from app.errors import NotFound
 from app.idempotency import Created, OnceDep
-from app.schemas.base import MAX_INTEGER, Listing, Responses, binary, problems
+from app.paging import DEFAULT_LIMIT
+from app.schemas.base import MAX_INTEGER, Page, Responses, binary, problems
 from app.schemas.jobs import Checkpoint, EventKind, EventPage, Grid, Metrics
 from app.schemas.models import ModelVersion, PublishRequest
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-MAX_FRAMES = 240
 FOLLOWED: Responses = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "The stream has ended: all events of a finished job were received."},
@@ -77,7 +78,7 @@ async def get_job_events(
     return EventSourceResponse(follower.stream(with_job, after, kinds), headers=headers)
 
 
-def _job_id(database: Any, ref: str) -> str:
+def _job_id(database: Database, ref: str) -> str:
     with database.reading() as session:
         return find_job(session, ref).id
 
@@ -97,12 +98,14 @@ def get_job_metrics(
 
 
 @router.get("/jobs/{job}/grids", responses=problems(404, 422), summary="List pictures of progress")
-def list_job_grids(job: JobRef, database: DatabaseDep) -> Listing[Grid]:
+def list_job_grids(
+    job: JobRef, database: DatabaseDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Page[Grid]:
     """Oldest first. Each shows the same seeds."""
     with database.reading() as session:
         job_id = find_job(session, job).id
-        rows = history.grids(session, job_id)
-    return Listing(data=[Grid.of(job_id, row) for row in rows])
+        rows, next_cursor = history.grid_page(session, job_id, limit=limit, cursor=cursor)
+    return Page(data=[Grid.of(job_id, row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get(
@@ -115,11 +118,12 @@ def get_job_grid(
     request: Request, job: JobRef, examples_seen: GridRef, database: DatabaseDep, storage: StorageDep
 ) -> Response:
     """What the generator made of the job's fixed seeds after so many examples."""
-    grids = _grids(database, job)
-    chosen = grids[-1:] if examples_seen == LATEST else [g for g in grids if g.examples_seen == int(examples_seen)]
-    if not chosen:
+    seen = None if examples_seen == LATEST else int(examples_seen)
+    with database.reading() as session:
+        chosen = history.grid(session, find_job(session, job).id, seen)
+    if chosen is None:
         raise NotFound(f"There is no such grid: GET /v1/jobs/{job}/grids lists those that there are so far.")
-    key = chosen[0].data["key"]
+    key = chosen.data["key"]
     headers = _headers(key)
     return not_modified(request, headers) or Response(storage.get_bytes(key), headers=headers, media_type="image/png")
 
@@ -138,21 +142,16 @@ def get_job_timelapse(
     fps: Annotated[float, Query(ge=0.1, le=60, description="Pictures a second.")] = 8,
 ) -> Response:
     """The job's grids one after the other, as an animated WebP."""
-    grids = _grids(database, job)
-    if not grids:
+    with database.reading() as session:
+        keys = [grid.data["key"] for grid in history.grids(session, find_job(session, job).id)]
+    if not keys:
         raise NotFound(f"Job {job} has no grid yet: the first comes soon after training begins.")
-    step = max(1, -(-len(grids) // MAX_FRAMES))
-    keys = [grid.data["key"] for grid in [*grids[:-1:step], grids[-1]]]
     headers = _headers(*keys, str(fps))
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
-    film = formats.timelapse([storage.get_bytes(key) for key in keys], fps)
+    shown = history.thinned(keys, formats.film_frames(storage.get_bytes(keys[-1])))
+    film = formats.timelapse(map(storage.get_bytes, shown), fps)
     return Response(film, headers=headers, media_type="image/webp")
-
-
-def _grids(database: Any, ref: str) -> Sequence[tables.Event]:
-    with database.reading() as session:
-        return history.grids(session, find_job(session, ref).id)
 
 
 def _headers(*names: str) -> dict[str, str]:
@@ -162,11 +161,13 @@ def _headers(*names: str) -> dict[str, str]:
 
 
 @router.get("/jobs/{job}/checkpoints", responses=problems(404, 422), summary="List checkpoints")
-def list_job_checkpoints(job: JobRef, database: DatabaseDep) -> Listing[Checkpoint]:
+def list_job_checkpoints(
+    job: JobRef, database: DatabaseDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Page[Checkpoint]:
     """Newest first. The id of one can be sampled from, also while the job trains."""
     with database.reading() as session:
-        rows = history.checkpoints(session, find_job(session, job).id)
-        return Listing(data=[Checkpoint.of(row) for row in rows])
+        rows, next_cursor = history.checkpoint_page(session, find_job(session, job).id, limit=limit, cursor=cursor)
+        return Page(data=[Checkpoint.of(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.post(
@@ -180,17 +181,17 @@ def publish_checkpoint(
     checkpoint: CheckpointRef, body: PublishRequest, database: DatabaseDep, once: OnceDep
 ) -> JSONResponse:
     """Makes its snapshot the next version of a model, beside what the job publishes by itself."""
-
-    def publish() -> Created:
-        checkpoint_id = _newest_checkpoint(session) if checkpoint == LATEST else checkpoint
-        view = ModelVersion.of(registry.publish_checkpoint(session, checkpoint_id, body.model))
-        return Created(201, view, f"/v1/models/{view.ref}")
-
     with database.writing() as session:
-        return once.answer(session, body.model_dump(mode="json"), publish)
+        return once.answer(session, body.model_dump(mode="json"), lambda: _publish(session, checkpoint, body.model))
 
 
-def _newest_checkpoint(session: Any) -> str:
+def _publish(session: Session, ref: str, model: str | None) -> Created:
+    checkpoint = _newest_checkpoint(session) if ref == LATEST else ref
+    view = ModelVersion.of(registry.publish_checkpoint(session, checkpoint, model))
+    return Created(201, view, f"/v1/models/{view.ref}")
+
+
+def _newest_checkpoint(session: Session) -> str:
     job = find_job(session, LATEST)
     found = history.checkpoints(session, job.id)
     if not found:

@@ -27,7 +27,7 @@ from app.registry import Resolved
 from app.sampling import engine
 from app.sampling.loaded import GeneratorCache, Loaded
 from app.sampling.scheduling import Batch, FairQueue, Rows, Work
-from app.sampling.snapshots import local_snapshot
+from app.sampling.snapshots import snapshot_folder
 from app.settings import Settings
 from app.storage import Storage
 
@@ -162,14 +162,19 @@ class Sampler:
         self._queue.put(work)
 
     def _load(self, resolved: Resolved) -> Loaded:
-        folder = local_snapshot(self._storage, resolved, self._settings.cache_dir)
-        return engine.load(folder, resolved.label)
+        with snapshot_folder(self._storage, resolved) as folder:
+            return engine.load(folder, resolved)
 
     def _run(self) -> None:
         engine.start_thread(self._settings.sampler_threads)
         while (batch := self._queue.take()) is not None:
             begun = time.perf_counter()
-            for part, outcome in zip(batch.parts, _outcomes(batch), strict=True):
+            outcomes: Sequence[Rows | Exception]
+            try:
+                outcomes = _forward(batch)
+            except Unavailable as refusal:
+                outcomes = [refusal] * len(batch.parts)
+            for part, outcome in zip(batch.parts, outcomes, strict=True):
                 part.work.deliver(outcome)
             pace = (time.perf_counter() - begun) / batch.rows
             self._pace = PACE_MEMORY * self._pace + (1 - PACE_MEMORY) * pace if self._pace else pace
@@ -197,15 +202,15 @@ def _deliver_to(parts: "asyncio.Queue[Rows | Exception]") -> Callable[[Rows | Ex
     return deliver
 
 
-def _outcomes(batch: Batch) -> Sequence[Rows | Exception]:
-    """What each part of the batch gets: an engine that fails (out of memory, a lost device) fails these requests only."""
+def _forward(batch: Batch) -> Sequence[Rows]:
+    """What each part of the batch gets. Whatever stops an engine (no memory, a lost device, a network's own mistake) becomes
+    Unavailable: it fails the requests of this batch, and the thread goes on with the next.
+    """
     try:
         return batch.run()
-    except (RuntimeError, MemoryError) as error:
+    except Exception as error:
         log.exception("a forward of %d rows failed", batch.shape)
-        refusal = Unavailable("The generator failed on this request: try again, and see the log for its reason.")
-        refusal.__cause__ = error
-        return [refusal] * len(batch.parts)
+        raise Unavailable("The generator failed on this request: try again, and see the log for its reason.") from error
 
 
 def _encode(images: NDArray[np.uint8], format: Format) -> list[bytes]:  # noqa: A002

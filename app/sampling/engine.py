@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Unavailable
+from app.registry import Resolved
 from app.sampling.loaded import Loaded
 from app.sampling.shapes import verify
 from models.manifest import ModelFileError
@@ -22,7 +23,10 @@ def start_thread(threads: int) -> None:
     """To be called first by every thread that generates or loads: results hold for a fixed number of CPU threads."""
     import torch
 
+    from models.determinism import make_deterministic
+
     torch.set_num_threads(threads)
+    make_deterministic(_device())
 
 
 def digest(threads: int) -> str:
@@ -38,15 +42,20 @@ def _device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load(snapshot: Path, label: str) -> Loaded:
-    """Load a snapshot folder and find the batch shapes at which it may run. Raises Unavailable for damaged files."""
+def load(snapshot: Path, resolved: Resolved) -> Loaded:
+    """Load a snapshot folder and find the batch shapes at which it may run.
+
+    Raises Unavailable for files that are damaged, or whole but not the ones on record.
+    """
     from models.generator import latents, load_generator
 
     try:
         generator = load_generator(snapshot, _device())
     except ModelFileError as error:
-        raise Unavailable(f"The stored files of {label} cannot be used: restore or delete it.") from error
-    info = generator.info
+        raise Unavailable(f"The stored files of {resolved.label} cannot be used: restore or delete it.") from error
+    info = generator.info  # the weights have its SHA-256, or they had not loaded
+    if info.sha256 != resolved.sha256:
+        raise Unavailable(f"The stored files of {resolved.label} are not the ones on record: restore or delete it.")
     n_classes = len(info.classes) if info.conditional else 0
 
     def draw(seeds: Sequence[int], truncation: NDArray[np.float32]) -> NDArray[np.float32]:

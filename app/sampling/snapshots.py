@@ -1,55 +1,39 @@
-"""A snapshot's files on this machine: where they lie, or fetched once into the cache folder, and checked either way."""
+"""A snapshot's files on this machine: where they lie, or fetched for as long as they are read."""
 
-import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from app.errors import Gone, NotFound, Unavailable
+from app.errors import Gone, NotFound
 from app.registry import SNAPSHOT_FILES, Resolved
 from app.storage import Storage
 
-WEIGHTS, MANIFEST = SNAPSHOT_FILES
 
+@contextmanager
+def snapshot_folder(storage: Storage, resolved: Resolved) -> Iterator[Path]:
+    """A folder with the files of the snapshot, to be read in this context only; whoever loads them checks them.
 
-def local_snapshot(storage: Storage, resolved: Resolved, cache_dir: Path) -> Path:
-    """A folder with the two files of the snapshot, whose weights have the right SHA-256.
-
-    Raises Gone when the files are no longer stored, Unavailable when they are damaged or cannot be fetched.
+    Raises Gone when the files are no longer stored, Unavailable when they cannot be fetched.
     """
-    stored = storage.local_path(f"{resolved.snapshot_key}/{WEIGHTS}")
+    stored = storage.local_path(resolved.snapshot_key)
     if stored is not None:
-        _check(stored.parent, resolved)
-        return stored.parent
-    folder = cache_dir / "snapshots" / resolved.sha256
-    if _digest(folder / WEIGHTS) != resolved.sha256:  # not fetched yet, or the disk has damaged it
+        if not all((stored / name).exists() for name in SNAPSHOT_FILES):
+            raise _gone(resolved)
+        yield stored
+        return
+    with TemporaryDirectory(prefix="ganvil-snapshot-") as name:
+        folder = Path(name)
         _fetch(storage, resolved, folder)
-        _check(folder, resolved)
-    return folder
+        yield folder
 
 
 def _fetch(storage: Storage, resolved: Resolved, folder: Path) -> None:
     try:
-        for name in (MANIFEST, WEIGHTS):  # weights last: that they are there says that both are
+        for name in SNAPSHOT_FILES:
             storage.get_file(f"{resolved.snapshot_key}/{name}", folder / name)
     except NotFound as error:
         raise _gone(resolved) from error
-
-
-def _check(folder: Path, resolved: Resolved) -> None:
-    digest = _digest(folder / WEIGHTS)
-    if digest is None or not (folder / MANIFEST).exists():
-        raise _gone(resolved)
-    if digest != resolved.sha256:
-        detail = f"The stored file of {resolved.label} is damaged (its SHA-256 is not the one on record): restore or delete it."
-        raise Unavailable(detail)
-
-
-def _digest(path: Path) -> str | None:
-    """Hexadecimal SHA-256; None when there is no such file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
 
 
 def _gone(resolved: Resolved) -> Gone:

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_INTEGER = 2**63 - 1
 MAX_DEPTH = 32
+MAX_VALUES = 10_000  # of a request, at all levels together
 
 Item = TypeVar("Item")
 
@@ -22,6 +23,20 @@ class Body(BaseModel):
     """A part of a request: unknown keys are errors, so that a misspelt option is not silently left out."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def check_size(cls, value: Any) -> Any:
+        """Refuse a huge document at once: to judge each of its values, and list what is wrong with each, would take seconds."""
+        waiting, found = [value], 0
+        while waiting:
+            part = waiting.pop()
+            inside = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+            found += len(inside)
+            if found > MAX_VALUES:
+                raise ValueError(f"more than {MAX_VALUES} values in one request")
+            waiting.extend(inside)
+        return value
 
 
 def as_time(value: Any) -> Any:

@@ -10,7 +10,7 @@ from app.schemas.datasets import Name
 from models import config
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
-EventKind = Literal["status", "started", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
+EventKind = Literal["status", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
 Priority = Annotated[
     int, Field(ge=plans.PRIORITIES[0], le=plans.PRIORITIES[-1], description="Higher goes first, and displaces lower.")
 ]
@@ -138,6 +138,16 @@ class Event(View):
     data: dict[str, Any]
     created_at: Time
 
+    @classmethod
+    def of(cls, row: tables.Event) -> Self:
+        """A grid shows its URL; where it is stored is our own affair."""
+        data = row.data
+        if row.kind == "grid":
+            shown = {name: value for name, value in data.items() if name != "key"}
+            data = shown | {"url": grid_url(row.job_id, row.examples_seen)}
+        same = {name: getattr(row, name) for name in cls.model_fields if name != "data"}
+        return cls.model_validate(same | {"data": data})
+
 
 class EventPage(View):
     """Events, oldest first."""
@@ -152,6 +162,10 @@ class Metrics(View):
     columns: dict[str, list[float | None]]
 
 
+def grid_url(job_id: str, examples_seen: int | None) -> str:
+    return f"/v1/jobs/{job_id}/grids/{examples_seen}.png"
+
+
 class Grid(View):
     """A picture of progress: always the same seeds."""
 
@@ -161,7 +175,7 @@ class Grid(View):
 
     @classmethod
     def of(cls, job_id: str, row: tables.Event) -> Self:
-        url = f"/v1/jobs/{job_id}/grids/{row.examples_seen}.png"
+        url = grid_url(job_id, row.examples_seen)
         return cls.model_validate({"examples_seen": row.examples_seen, "url": url, "created_at": row.created_at})
 
 

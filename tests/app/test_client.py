@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ from app.client import APIError, Client, ConnectionFailed, JobFailed, Preparatio
 from app.transport import Message, parse_messages
 
 BUDGET = {"examples": 1000}
+EVENT = {
+    "kind": "metrics",
+    "examples_seen": 1,
+    "data": {},
+    "created_at": "2026-01-01T00:00:00Z",
+}
 
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
@@ -194,6 +201,35 @@ def test_busy_service_is_asked_again() -> None:
     with broken_server(answer) as url, Client(url) as client, pytest.raises(APIError, match="full"):
         client.sample("digits", 1)
     assert len(statuses) == transport.ATTEMPTS
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_whose_key_is_under_way_waits_for_the_answer(archive: Path) -> None:
+    """A 409 that says Retry-After is asked again, a bounded number of times; without that header a 409 is final."""
+    requests: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler, count: int) -> None:
+        requests.append(count)
+        send(handler, 409, {"code": "conflict", "detail": "under way"}, Retry_After="1")
+
+    with broken_server(answer) as url, Client(url) as client, pytest.raises(APIError, match="under way"):
+        client.upload(archive)
+    assert len(requests) == transport.ATTEMPTS
+
+
+def test_the_rest_of_the_events_may_be_many_pages() -> None:
+    """What a stream did not tell of a job that has ended is read to the last page."""
+    asked: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
+        after = int(parse_qs(urlsplit(handler.path).query)["after"][0])
+        asked.append(str(after))
+        events = [EVENT | {"seq": seq} for seq in (after + 1, after + 2)]
+        send(handler, 200, {"data": events, "next_cursor": str(after + 2) if after < 4 else None})
+
+    with broken_server(answer) as url, Client(url) as client:
+        assert [event.seq for event in client._events("/v1/jobs/job_1/events", 0)] == [1, 2, 3, 4, 5, 6]
+    assert asked == ["0", "2", "4"]
 
 
 @pytest.mark.usefixtures("impatient")

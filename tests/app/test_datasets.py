@@ -174,12 +174,19 @@ def test_deleted_before_preparation(database: Database) -> None:
 
 
 def test_delete_while_preparing(database: Database) -> None:
-    """A data set that a worker is preparing cannot be deleted under its hands."""
+    """A data set that a worker is preparing can be deleted; the worker is refused from then on, and nobody claims it again."""
     make_builtin(database)
     with database.writing() as session:
-        assert datasets.claim(session, "a worker") is not None
-        with pytest.raises(InUse):
-            datasets.delete(session, "digits")
+        dataset = datasets.claim(session, "a worker")
+        assert dataset is not None
+        datasets.delete(session, "digits")
+    with pytest.raises(LeaseLost), database.writing() as session:
+        datasets.renew(session, dataset.id, dataset.fence)
+    with pytest.raises(LeaseLost), database.writing() as session:
+        datasets.finish(session, dataset.id, dataset.fence, PREPARED)
+    with database.writing() as session:
+        assert datasets.claim(session, "another") is None
+        assert datasets.unused_prefix(session, dataset.id, dataset.fence) == f"datasets/{dataset.id}"
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "paused", "succeeded", "failed", "cancelled"])

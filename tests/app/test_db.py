@@ -1,5 +1,6 @@
 """Transactions, the clock, the translation of errors and the migrations, on SQLite and PostgreSQL."""
 
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,12 @@ from sqlalchemy import null, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
+from app import db
 from app.db import Database, clock
 from app.errors import Conflict, StorageFull, Unavailable
 from app.settings import Settings
-from app.tables import Base, Dataset, Worker
-from tests.factories import make_dataset
+from app.tables import Base, Dataset, Event, Job, Worker
+from tests.factories import make_dataset, make_job
 
 
 def test_migrations_make_the_tables(any_database: Database) -> None:
@@ -64,6 +66,20 @@ def test_writing_commits_or_rolls_back(any_database: Database) -> None:
         _ = make_dataset(session).priority // 0
     with any_database.reading() as session:
         assert session.scalars(select(Dataset.id)).all() == [kept.id]
+
+
+def test_a_reading_transaction_sees_one_moment(any_database: Database) -> None:
+    """What others commit while it reads does not come to light between its queries."""
+    with any_database.writing() as session:
+        dataset_id = make_dataset(session).id
+    with any_database.reading() as reading:
+        priority = select(Dataset.priority).where(Dataset.id == dataset_id)
+        before = reading.scalar(priority)
+        with any_database.writing() as session:
+            session.get_one(Dataset, dataset_id).priority = 7
+        assert reading.scalar(priority) == before
+    with any_database.reading() as reading:
+        assert reading.scalar(priority) == 7
 
 
 def test_reading_refuses_writes(any_database: Database) -> None:
@@ -162,6 +178,54 @@ def test_unopenable_sqlite_is_unavailable(settings: Settings, tmp_path: Path) ->
     broken = Database(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/folder.db"}))
     with pytest.raises(Unavailable):
         broken.ping()
+
+
+ALTERATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "9999", "{head}"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("jobs", recreate="always") as batch:
+        batch.add_column(sa.Column("note", sa.String(10)))
+    {then}
+"""
+
+
+def migrations_that_alter_jobs(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> None:
+    shutil.copytree(db.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    head = max(path.name for path in (folder / "versions").glob("[0-9]*.py")).split("_")[0]
+    (folder / "versions" / "9999_alter.py").write_text(ALTERATION.format(head=head, then=then), encoding="utf-8")
+    monkeypatch.setattr("app.db.MIGRATIONS", folder)
+
+
+def test_altering_a_table_keeps_what_refers_to_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration that makes the table of jobs anew leaves their events, and their keys are checked as before."""
+    with database.writing() as session:
+        job_id = make_job(session).id
+    migrations_that_alter_jobs(monkeypatch, tmp_path / "migrations", "pass")
+    database.migrate()
+    with database.reading() as session:
+        assert session.scalars(select(Event.job_id)).all() == [job_id]
+        assert session.execute(text("SELECT note FROM jobs")).all() == [(None,)]
+        assert session.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+def test_a_migration_that_breaks_references_is_undone(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration after which events would belong to no job is refused, and the schema is as before."""
+    with database.writing() as session:
+        job_id = make_job(session).id
+    migrations_that_alter_jobs(monkeypatch, tmp_path / "migrations", 'op.execute("DELETE FROM jobs")')
+    with pytest.raises(RuntimeError, match="refer to nothing"):
+        database.migrate()
+    with database.reading() as session:
+        assert session.scalars(select(Job.id)).all() == [job_id]
 
 
 def test_sqlite_is_durable_and_checks_keys(database: Database) -> None:

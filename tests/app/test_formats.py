@@ -13,7 +13,19 @@ from PIL import Image
 
 from app.bundles import Bundle
 from app.errors import Invalid
-from app.formats import BY_EXTENSION, BY_MEDIA_TYPE, FORMATS, MAX_PIXELS, check_grid, encode, tile, timelapse
+from app.formats import (
+    BY_EXTENSION,
+    BY_MEDIA_TYPE,
+    FILM_PIXELS,
+    FORMATS,
+    MAX_FRAMES,
+    MAX_PIXELS,
+    check_grid,
+    encode,
+    film_frames,
+    tile,
+    timelapse,
+)
 
 CHANNELS = (1, 3, 4)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -126,6 +138,15 @@ def test_timelapse_shows_every_picture_in_order(channels: int) -> None:
         visible = original[..., -1:] > 0 if channels == 4 else np.True_  # what is transparent has no colour there
         assert np.array_equal(shown * visible, original * visible)
         assert film.info["duration"] == (100 if index < 3 else 1000)
+
+
+def test_a_film_of_large_pictures_fits_in_memory() -> None:
+    """Larger pictures are fewer and, beyond a size, shrunk in proportion: all frames together stay within the budget."""
+    frames = {side: film_frames(encode(np.zeros((side, side, 1), np.uint8), "png")) for side in (8, 512, 1024, 2048)}
+    assert frames == {8: MAX_FRAMES, 512: MAX_FRAMES, 1024: 64, 2048: 64}
+    film = Image.open(io.BytesIO(timelapse([encode(np.zeros((1024, 4096, 1), np.uint8), "png")] * 2, fps=5)))
+    assert film.size == (2048, 512)
+    assert film.width * film.height * frames[2048] <= FILM_PIXELS
 
 
 def test_timelapse_of_one_picture_is_that_picture() -> None:

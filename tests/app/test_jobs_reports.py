@@ -104,19 +104,19 @@ def test_unknown_kinds_are_refused(database: Database) -> None:
             jobs.report(session, job.id, job.fence, [NewEvent("status", {})])
 
 
-def test_another_engine_is_a_warning(any_database: Database) -> None:
-    """The first claim's fingerprint is the job's; going on under another one is a warning that says what differs."""
-    prints = [{"device": "cpu", "threads": 1}, {"device": "cpu", "threads": 1}, {"device": "cpu", "threads": 2}]
+def test_the_engine_of_a_job_is_the_one_that_it_began_with(any_database: Database) -> None:
+    """The fingerprint is that of the newest run that began from nothing; one that goes on under another leaves it."""
+    kept = []
     with any_database.writing() as session:
         job = make_job(session)
-        for fingerprint in prints:
+        for threads, resumed in ((1, False), (2, False), (3, True)):
             claimed(session, job)
-            jobs.report(session, job.id, job.fence, [NewEvent("started", {"fingerprint": fingerprint}, 0)])
+            started = {"fingerprint": {"device": "cpu", "threads": threads}, "resumed": resumed}
+            jobs.report(session, job.id, job.fence, [NewEvent("started", started, 0)])
             jobs.release(session, job.id, job.fence, "deploy")
-        assert job.fingerprint == prints[0]
-        warnings = history.events(session, job.id, kinds=["warning"])
-    assert [event.data["code"] for event in warnings] == ["engine_changed"]
-    assert "(threads)" in warnings[0].data["message"]
+            kept.append(job.fingerprint["threads"])
+        assert history.events(session, job.id, kinds=["warning"]) == []
+    assert kept == [1, 2, 2]
 
 
 def test_only_newest_and_best_keep_their_state(any_database: Database) -> None:
@@ -161,8 +161,9 @@ def test_a_slow_upload_does_not_turn_progress_back(any_database: Database) -> No
     assert seen == [64, 96]
 
 
-def test_a_later_claims_checkpoint_replaces_the_same_one(any_database: Database) -> None:
-    """A checkpoint at the same place from a later claim takes over the row, whose id stays; the old state is let go."""
+@pytest.mark.parametrize("same", [True, False], ids=["same bytes", "other bytes"])
+def test_a_later_claims_checkpoint_replaces_the_same_one(any_database: Database, same: bool) -> None:
+    """A checkpoint at the same place from a later claim lets the old state go; the id stays only with the same bytes."""
     with any_database.writing() as session:
         job = claimed(session, make_job(session))
         jobs.record_checkpoint(session, job.id, job.fence, new_checkpoint(job, 320))
@@ -170,11 +171,12 @@ def test_a_later_claims_checkpoint_replaces_the_same_one(any_database: Database)
         checkpoint_id, old_state = before.id, before.state_key
         jobs.release(session, job.id, job.fence, "deploy")
         claimed(session, job)
-        again = new_checkpoint(job, 320)
+        again = new_checkpoint(job, 320, sha256="c" * 64 if same else "d" * 64)
         assert jobs.record_checkpoint(session, job.id, job.fence, again) == [old_state]
         assert jobs.record_checkpoint(session, job.id, job.fence, again) == []
     with any_database.reading() as session:
         row = session.scalars(select(Checkpoint)).one()
-        assert (row.id, row.fence, row.state_key, row.best) == (checkpoint_id, 2, again.state_key, True)
+        assert (row.id == checkpoint_id) is same
+        assert (row.fence, row.state_key, row.sha256, row.best) == (2, again.state_key, again.sha256, True)
         events = history.events(session, job.id, kinds=["checkpoint"])
-        assert [(event.examples_seen, event.data["id"]) for event in events] == [(320, checkpoint_id)]
+        assert [(event.examples_seen, event.data["id"]) for event in events] == [(320, row.id)]

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from app import jobs, plans
+from app import jobs
 from app.db import Database
 from app.errors import Gone, Invalid, InvalidState, NotFound
-from app.settings import Settings
 from app.tables import Job
 from tests.factories import make_dataset, make_job
 
@@ -26,7 +25,7 @@ def test_a_data_set_is_enough(any_database: Database) -> None:
         0,
     )
     assert 0 <= job.config["seed"] < 2**53
-    assert job.config["threads"] == any_database.settings.trainer_threads
+    assert job.config["threads"] is None  # for the machine that trains to decide
     assert job.progress == {"examples_seen": 0, "examples_total": job.config["budget"]["examples"]}
 
 
@@ -123,26 +122,6 @@ def test_an_unknown_data_set_is_not_found(database: Database) -> None:
     """A data set that nobody made is NotFound."""
     with database.writing() as session, pytest.raises(NotFound):
         jobs.submit(session, dataset="nothing")
-
-
-@pytest.mark.parametrize(
-    ("cores", "slots", "asked", "threads"),
-    [
-        (1, 1, None, 1),
-        (2, 1, None, 1),
-        (4, 1, None, 3),
-        (4, 2, None, 1),
-        (16, 1, None, None),
-        (16, 4, None, 4),
-        (2, 1, 8, 8),
-    ],
-)
-def test_threads_leave_the_api_a_core(
-    monkeypatch: pytest.MonkeyPatch, cores: int, slots: int, asked: int | None, threads: int | None
-) -> None:
-    """On few cores one is left free and the slots share the rest; a setting overrules."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
-    assert plans.default_threads(Settings(train_slots=slots, trainer_threads=asked)) == threads
 
 
 def test_a_longer_budget_is_checked_like_a_new_one(any_database: Database) -> None:

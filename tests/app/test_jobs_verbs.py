@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select
 
-from app import history, jobs
+from app import history, jobs, registry
 from app.db import Database
 from app.errors import Gone, InvalidState, NotFound
 from app.lifecycle import TRANSITIONS
-from app.tables import Checkpoint, Event, Job, ModelVersion
+from app.tables import Checkpoint, Event, Job
 from tests.factories import claimed, make_checkpoint, make_dataset, make_job, make_job_in
 
 VERBS: dict[str, Callable[..., Job]] = {
@@ -169,19 +169,16 @@ def test_metadata_is_replaced_whole(database: Database) -> None:
             jobs.update(session, make_job_in(session, "succeeded").id, priority=3)
 
 
-def test_delete_names_what_to_delete(any_database: Database) -> None:
-    """Deleting a job removes its rows and names its objects, but not those that a model version needs."""
+def test_delete_names_what_stays(any_database: Database) -> None:
+    """Deleting a job removes its rows and names the objects that living model versions need."""
     with any_database.writing() as session:
         job = make_job_in(session, "succeeded")
         older = make_checkpoint(session, job, 160, best=False)
-        session.add(Event(job_id=job.id, seq=99, kind="grid", examples_seen=32, data={"key": "g.png"}, created_at=0))
-        session.flush()
+        registry.publish_checkpoint(session, older.id, "gone")
+        registry.delete(session, "gone")
         newer = session.scalars(select(Checkpoint).where(Checkpoint.examples_seen == 320)).one()
-        keys = jobs.delete(session, job.id)
-        version = session.scalars(select(ModelVersion)).one()
-    assert version.snapshot_key == newer.snapshot_key
-    files = [f"{older.snapshot_key}/{name}" for name in ("generator.safetensors", "model.json")]
-    assert sorted(keys) == sorted([older.state_key, newer.state_key, *files, "g.png"])
+        kept = jobs.delete(session, job.id)
+    assert kept == {f"{newer.snapshot_key}/{name}" for name in ("generator.safetensors", "model.json")}
     with any_database.reading() as session:
         assert [session.scalars(select(table)).all() for table in (Job, Event, Checkpoint)] == [[], [], []]
 

@@ -1,7 +1,9 @@
 """Loading generators: once, within a limit, and what happens to damaged files."""
 
 import asyncio
+import tempfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,9 @@ def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     loads: list[str] = []
     load = engine.load
 
-    def counted(snapshot: Path, label: str) -> Any:
-        loads.append(label)
-        return load(snapshot, label)
+    def counted(snapshot: Path, resolved: Resolved) -> Any:
+        loads.append(resolved.label)
+        return load(snapshot, resolved)
 
     monkeypatch.setattr(engine, "load", counted)
     return loads
@@ -107,23 +109,35 @@ def spoil(storage: Storage, key: str, good: bytes, damage: str) -> None:
         storage.put_bytes(key, good[:middle] + bytes([good[middle] ^ 0x80]) + good[middle + 1 :])
 
 
-def test_a_remote_snapshot_is_fetched_once_and_again_when_damaged(
-    settings: Settings, dcgan: Resolved, storage: Storage, monkeypatch: pytest.MonkeyPatch
+def test_other_files_than_those_on_record_are_refused(sampler: Sampler, dcgan: Resolved, storage: Storage) -> None:
+    """A snapshot that is whole, but not the one that the version was published with, is not served."""
+    exchanged = replace(dcgan, sha256="0" * 64)
+    with pytest.raises(Unavailable, match="not the ones on record"):
+        asyncio.run(sampler.generate(exchanged, [1]))
+
+
+def test_a_remote_snapshot_leaves_nothing_on_this_disk(
+    settings: Settings, dcgan: Resolved, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without local files the snapshot is copied into the cache folder, checked, and replaced when the disk has spoilt it."""
+    """Without local files the snapshot is fetched, loaded once however many samples follow, and its copy is dropped."""
+    local = asyncio.run(sample_of(settings, storage, dcgan))
     monkeypatch.setattr(storage, "local_path", lambda _: None)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     fetched: list[str] = []
     get_file = storage.get_file
     monkeypatch.setattr(storage, "get_file", lambda key, path: (fetched.append(key), get_file(key, path)))
-
-    def serve() -> bytes:
-        with closing(Sampler(settings, storage)) as sampler:
-            return asyncio.run(sampler.generate(dcgan, [3])).images.tobytes()
-
-    first = serve()
-    assert serve() == first
+    assert asyncio.run(sample_of(settings, storage, dcgan)) == local
     assert len(fetched) == 2
-    copy = settings.cache_dir / "snapshots" / dcgan.sha256 / WEIGHTS
-    copy.write_bytes(b"spoilt")
-    assert serve() == first
-    assert len(fetched) == 4
+    assert list(scratch.iterdir()) == []
+    assert not settings.cache_dir.exists()
+
+
+async def sample_of(settings: Settings, storage: Storage, model: Resolved) -> bytes:
+    """By a new sampler, asked twice."""
+    with closing(Sampler(settings, storage)) as sampler:
+        first = await sampler.generate(model, [3])
+        again = await sampler.generate(model, [3])
+        assert np.array_equal(first.images, again.images)
+        return first.images.tobytes()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from app import preview
 from app.db import Database
-from app.errors import InvalidState, NotFound
+from app.errors import Invalid, InvalidState
 from app.preview import preview_examples
 from app.storage import Storage
 from app.tables import Dataset
@@ -50,11 +51,29 @@ def test_preview(database: Database, storage: Storage, n: int, class_name: str |
 
 
 def test_preview_of_what_is_not_there(database: Database, storage: Storage) -> None:
-    """An unknown class is NotFound and names the classes; a data set that is not ready has no preview; an empty class has no rows."""
+    """An unknown class is Invalid and names the classes; a data set that is not ready has no preview; an empty class has no rows."""
     with database.writing() as session, pytest.raises(InvalidState):
         preview_examples(storage, make_dataset(session, key=None, examples=None), 4)
     dataset = store_examples(database, storage, [0, 0])
-    with pytest.raises(NotFound, match="it has cat, dog") as caught:
+    with pytest.raises(Invalid, match="it has cat, dog") as caught:
         preview_examples(storage, dataset, 4, "cow")
     assert caught.value.errors[0].pointer == "#/class"
     assert preview_examples(storage, dataset, 4, "dog").shape == (0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_large_examples_are_shrunk(
+    database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    """All that were asked for fit into one picture, each pixel a mean of neighbours, and few lie in memory at full size."""
+    monkeypatch.setattr(preview, "PICTURE_PIXELS", 100)
+    monkeypatch.setattr(preview, "READ_BYTES", 1000)
+    dataset = store_examples(database, storage, [0] * 10)
+    path = storage.local_path(f"{dataset.key}/examples.npy")
+    assert path is not None
+    examples = np.random.default_rng(1).integers(0, 256, (10, 12, 11, channels), np.uint8)
+    np.save(path, examples)
+    shown = preview_examples(storage, dataset, 10)
+    assert shown.shape == (10, 3, 3, channels)
+    means = examples[:, :4, :4].mean(axis=(1, 2))
+    assert np.abs(shown[:, 0, 0] - means).max() <= 1

@@ -42,6 +42,10 @@ def test_wrong_methods(caller: httpx.Client) -> None:
     problem_of(response, 405, "method_not_allowed")
     assert response.headers["allow"] == "GET, POST"
     assert caller.put("/v1/jobs/latest").headers["allow"] == "DELETE, GET, PATCH"
+    for path in ("samples/7.png", "grid.png", "download"):
+        assert caller.post(f"/v1/models/digits/{path}").headers["allow"] == "GET, HEAD"
+    assert caller.post("/static/swagger.js").headers["allow"] == "GET, HEAD"
+    assert caller.post("/docs").headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,41 @@ def test_several_faults_are_all_named(caller: httpx.Client) -> None:
     found = problem_of(response, 422, "invalid")
     places = {(error["in"], error["pointer"]) for error in found["errors"]}
     assert places >= {("query", "#/dry_run"), ("body", "#/dataset"), ("body", "#/seed"), ("body", "#/a~1b~0c")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {f"key{n}": n for n in range(60_000)},
+        {"dataset": "digits", "metadata": {f"key{n}": n for n in range(60_000)}},
+        {"dataset": "digits", "config": {f"key{n}": n for n in range(60_000)}},
+        {"dataset": "digits", "metadata": [[1] * 300] * 1000},
+    ],
+    ids=["unknown", "metadata", "config", "list"],
+)
+def test_a_huge_document_is_refused_at_once(caller: httpx.Client, body: dict) -> None:
+    """Its values are not judged one by one, and the answer is short."""
+    response = caller.post("/v1/jobs", json=body)
+    found = problem_of(response, 422, "invalid")
+    assert [error["pointer"] for error in found["errors"]] == ["#"]
+    assert "10000 values" in found["detail"]
+
+
+def test_many_faults_are_counted(caller: httpx.Client) -> None:
+    """The first twenty are listed, each within bounds, and how many more there are is said."""
+    response = caller.post("/v1/jobs", json={"dataset": "digits", "x" * 100_000: 1} | {f"key{n}": n for n in range(99)})
+    found = problem_of(response, 422, "invalid")
+    assert len(found["errors"]) == 20
+    assert "99 more" in found["detail"]
+    assert len(response.content) < 10_000
+
+
+def test_a_long_text_is_measured_in_characters(caller: httpx.Client) -> None:
+    """What is too long says how long it may be."""
+    response = caller.post("/v1/jobs", json={"dataset": "digits", "metadata": {"note": "x" * 513}})
+    (error,) = problem_of(response, 422, "invalid")["errors"]
+    assert error["pointer"] == "#/metadata/note"
+    assert "at most 512 characters" in error["detail"]
 
 
 def test_pointers_lead_to_what_was_sent(caller: httpx.Client) -> None:

@@ -71,12 +71,13 @@ def test_news_reaches_subscribers(bell: Bell, client: redis.Redis) -> None:
 
 
 def test_without_redis_nothing_happens(settings: Settings) -> None:
-    """Without a Redis URL ringing does nothing and starts no thread."""
+    """Without a Redis URL ringing does nothing, starts no thread and keeps nothing."""
     before = threading.active_count()
     with closing(Bell(settings)) as bell:
         bell.ring("train")
         bell.notify("job_1")
         assert threading.active_count() == before
+        assert (bell._rings, bell._news) == ({}, set())
 
 
 def test_nobody_waits_for_an_absent_redis(bell: Bell, server: RedisServer, client: redis.Redis) -> None:

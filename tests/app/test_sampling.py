@@ -145,25 +145,28 @@ def test_one_sample_need_not_wait_for_thousands(sampler: Sampler, dcgan: Resolve
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("the device is lost"), TypeError("z"), KeyError("bias")])
 def test_a_failing_engine_fails_its_requests_only(
-    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
+    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Out of memory in a forward is Unavailable for who rode in it; the next request is served."""
+    """Whatever a forward raises is Unavailable for all who rode in it; the same thread serves the next request."""
     from models.generator import LoadedGenerator
+
+    def fail(*_: object) -> None:
+        raise error
 
     async def scenario() -> None:
         await sampler.generate(dcgan, [0])
+        thread = sampler._thread
         with monkeypatch.context() as patch:
-            patch.setattr(LoadedGenerator, "generate", run_out_of_memory)
-            with pytest.raises(Unavailable):
-                await sampler.generate(dcgan, [1])
+            patch.setattr(LoadedGenerator, "generate", fail)
+            riders = [sampler.generate(dcgan, list(range(seed, seed + 100))) for seed in range(3)]
+            answers = await asyncio.gather(*riders, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [Unavailable] * 3
         assert len(await sampler.generate(dcgan, [1])) == 1
+        assert sampler._thread is thread
 
-    asyncio.run(scenario())
-
-
-def run_out_of_memory(*_: object) -> None:
-    raise MemoryError
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_closing_answers_who_still_waits(settings: Settings, storage: Storage, dcgan: Resolved) -> None:

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from app.settings import Settings, get_settings
 
 
 def test_everything_lives_in_the_data_folder(tmp_path: Path) -> None:
     """Whatever has no URL of its own lies under data_dir, however the folder is called."""
-    folder = tmp_path / "my data #1"
+    folder = tmp_path / "my data #1 100%?"
     settings = Settings(data_dir=folder)
-    assert settings.database_url == f"sqlite:///{folder}/ganvil.db"
+    assert make_url(settings.database_url).database == f"{folder}/ganvil.db"
     assert settings.storage_url == (folder / "objects").as_uri()
     assert settings.cache_dir == folder / "cache"
     assert settings.redis_url is None
@@ -37,6 +38,34 @@ def test_a_senseless_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(f"GANVIL_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.mark.parametrize("given", [{"lease_seconds": 15}, {"renew_seconds": 16}])
+def test_a_lease_outlasts_a_missed_renewal(given: dict[str, float]) -> None:
+    """A lease that is renewed less than twice while it lasts is refused, also where one of the two is the default."""
+    with pytest.raises(ValidationError, match=r"renew_seconds(.|\n)*has to be renewed every"):
+        Settings(**given)
+    assert Settings(lease_seconds=20).renew_seconds == 10
+
+
+@pytest.mark.parametrize(
+    ("cores", "slots", "asked", "threads"),
+    [
+        (1, 1, None, 1),
+        (2, 1, None, 1),
+        (4, 1, None, 3),
+        (4, 2, None, 1),
+        (16, 1, None, None),
+        (16, 4, None, 4),
+        (2, 1, 8, 8),
+    ],
+)
+def test_threads_leave_the_api_a_core(
+    monkeypatch: pytest.MonkeyPatch, cores: int, slots: int, asked: int | None, threads: int | None
+) -> None:
+    """On few cores one is left free and the slots share the rest; a setting overrules."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    assert Settings(train_slots=slots, trainer_threads=asked).default_trainer_threads() == threads
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -1,5 +1,7 @@
 """Presets: a data set and nothing else gives a config that trains."""
 
+from typing import Any
+
 import pytest
 
 from models.config import ConfigError, DataSpec
@@ -75,7 +77,9 @@ def test_faults_are_named(preset: str, overrides: dict, data: DataSpec, pointer:
     assert [where for where, _ in caught.value.errors] == [pointer]
 
 
-def test_a_budget_given_twice_is_refused() -> None:
+@pytest.mark.parametrize(("name", "value"), [("budget", {"epochs": 1}), ("seed", 7)])
+def test_what_is_given_twice_is_refused(name: str, value: Any) -> None:
     """Beside the config or in it, not both."""
-    with pytest.raises(ConfigError, match="twice"):
-        resolve("fast", {"budget": {"epochs": 1}}, DIGITS, budget={"epochs": 1})
+    with pytest.raises(ConfigError, match="twice") as caught:
+        resolve("fast", {name: value}, DIGITS, **{name: value})
+    assert [pointer for pointer, _ in caught.value.errors] == [f"/{name}"]

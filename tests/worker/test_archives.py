@@ -251,3 +251,30 @@ def test_damage_is_noticed_or_harmless(tmp_path, data, mode):
     except DataError:
         return
     assert len(found.examples) == len(found.labels) > 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.size": "x"},
+        {"GNU.sparse.map": "a,b"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"GNU.sparse.realsize": "-"},
+        {"size": "-100000"},
+        {"size": "9" * 40},
+    ],
+)
+def test_pax_header_that_makes_no_sense_is_refused(tmp_path, headers):
+    """A value that tarfile cannot use is damage, not a crash."""
+    info = tarfile.TarInfo("a.png")
+    info.pax_headers = headers
+    write_tar(tmp_path / "upload.tar", {"a.png": info})
+    assert refusal(tmp_path, tmp_path / "upload.tar").code == "corrupt_archive"
+
+
+def test_endless_chain_of_headers_is_refused(tmp_path):
+    """Thousands of headers in a row, which tarfile reads recursively, are damage."""
+    header = tarfile.TarInfo.create_pax_global_header({"comment": "x"})
+    path = tmp_path / "upload.tar"
+    path.write_bytes(header * 2000 + bytes(10_240))
+    assert refusal(tmp_path, path).code == "corrupt_archive"

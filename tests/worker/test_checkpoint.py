@@ -67,6 +67,14 @@ def test_only_the_newest_states_are_kept(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path, no_warning) is None
 
 
+def test_a_name_can_be_written_again(tmp_path: Path) -> None:
+    """A run that had to go on from an earlier state comes by the later snapshots again, and what it writes now counts."""
+    (save(tmp_path, 64, 1.0).folder / "state.pt").unlink()
+    save(tmp_path, 64, 2.0)
+    assert checkpoint.load_newest(tmp_path, no_warning)["value"].item() == 2.0
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000064"]
+
+
 def cut(folder: Path) -> None:
     (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:100])
 

@@ -135,3 +135,9 @@ def test_lines_come_once_and_whole(tmp_path: Path) -> None:
             file.flush()
             assert [line["n"] for line in lines.read()] == expected
     assert json.loads(lines._path.read_text(encoding="utf-8").splitlines()[0]) == {"n": 1}
+
+
+def test_child_goes_first_when_memory_runs_out(tmp_path: Path) -> None:
+    """The kernel is told to end a child rather than the API, the worker or Redis."""
+    with start(tmp_path, UNTIL_STOPPED) as child:
+        assert Path(f"/proc/{child.pid}/oom_score_adj").read_text() == "500\n"

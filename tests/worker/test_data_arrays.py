@@ -1,5 +1,8 @@
 """Images that come as arrays: npz files of every shape, and what is refused in them."""
 
+import struct
+import zipfile
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -131,3 +134,37 @@ def test_too_many_or_too_large_arrays_are_refused(tmp_path):
     path = npz(tmp_path, images=images(3, 16, 16))
     assert refusal(tmp_path, path, {"members": 2}).code == "too_many_members"
     assert refusal(tmp_path, path, {"pixels": 255}).code == "image_too_large"
+
+
+@pytest.mark.parametrize("descr", ["<U0", "|S0", "|V0"])
+def test_items_without_a_size_are_refused(tmp_path, descr):
+    """Labels of no bytes each would be read for ever, or not at all."""
+    labels = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': (4,), }}"
+    assert "no size" in refusal(tmp_path, crafted(tmp_path, "(4, 8, 8)", labels)).message
+
+
+@pytest.mark.parametrize("shape", ["(4, -8, -8)", "(-4, 8, 8)", "(-1,)", "(-4, -8, 8)"])
+def test_negative_dimensions_are_refused(tmp_path, shape):
+    """Dimensions below zero are refused, though their product may be what the file holds."""
+    assert "no size" in refusal(tmp_path, crafted(tmp_path, shape)).message
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["-" * 9000 + "1", "(" * 9000, "{[]: 1}", "{1: 2, 'a': 3}", "{'descr': ('a',), 'fortran_order': 1, 'shape': ()}"],
+)
+def test_header_that_confuses_the_parser_is_refused(tmp_path, header):
+    """A header that numpy or Python choke on is an unreadable one."""
+    assert "readable header" in refusal(tmp_path, crafted(tmp_path, "(4, 8, 8)", header)).message
+
+
+def crafted(folder, shape, labels=None):
+    """An npz of 256 bytes of images that claim a shape, and of labels whose header is given."""
+    arrays = {"images": (f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}", bytes(256))}
+    arrays |= {} if labels is None else {"labels": (labels, b"")}
+    path = folder / "upload.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, (header, data) in arrays.items():
+            text = header.encode() + b"\n"
+            file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data)
+    return path

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.strategies import encode, gray, pixels, png_chunks, png_header
+from tests.worker.preparing import prepare_files
 from worker.dataset.images import Target, decode, read_header
 from worker.dataset.members import CorruptMember
 
@@ -261,3 +262,16 @@ def test_text_of_a_png_is_not_unpacked_without_limit():
     data = png_chunks((b"IHDR", png_header(8, 8)), (b"zTXt", bomb), (b"IDAT", zlib.compress(bytes(72))), (b"IEND", b""))
     with pytest.raises(CorruptMember, match="cannot be decoded"):
         decoded(data, 1)
+
+
+def test_jpeg_of_many_scans_is_refused(tmp_path):
+    """A small JPEG that makes its decoder pass over the image thousands of times is left out before that; ten times are usual."""
+    file = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(file, "JPEG", progressive=True)
+    sound = file.getvalue()
+    scan = sound[sound.rindex(b"\xff\xda") : -2]
+    files = {f"{number:02}.jpg": sound for number in range(20)} | {"bomb.jpg": sound[:-2] + scan * 200 + sound[-2:]}
+    found = prepare_files(tmp_path, files)
+    assert len(found.examples) == 20
+    (skipped,) = found.report["skipped"]
+    assert (skipped["file"], "scans" in skipped["reason"]) == ("bomb.jpg", True)

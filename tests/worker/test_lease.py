@@ -11,7 +11,7 @@ from app.errors import LeaseLost, Unavailable
 from app.tables import Job
 from tests.factories import make_dataset, make_job
 from tests.servers import wait_until
-from worker.lease import Lease
+from worker.lease import Lease, clock
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def job(database: Database) -> Job:
 
 
 def lease_of(job: Job, database: Database, stopping: threading.Event) -> Lease:
-    return Lease(database, job.id, job.fence, jobs.renew, asked_at=time.monotonic(), stopping=stopping)
+    return Lease(database, job.id, job.fence, jobs.renew, asked_at=clock(), stopping=stopping)
 
 
 def lease_until(database: Database, job: Job) -> float:

@@ -1,5 +1,6 @@
 import json
 import resource
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_builtin_is_prepared(service: Service) -> None:
 
 
 def test_what_is_no_archive_is_refused(service: Service, tmp_path: Path) -> None:
-    """An upload that cannot be used fails with a reason for its owner, and stores nothing."""
+    """An upload that cannot be used fails with a reason for its owner, and leaves nothing in the storage."""
     (tmp_path / "pictures.zip").write_bytes(b"no archive at all")
     dataset_id = register(service, tmp_path / "pictures.zip")
     assert prepare_next(service, {})
@@ -54,7 +55,7 @@ def test_what_is_no_archive_is_refused(service: Service, tmp_path: Path) -> None
     assert dataset.status == "failed"
     assert dataset.error is not None
     assert dataset.error["code"] == "not_an_archive"
-    assert [key for key in service.storage.list(f"datasets/{dataset_id}") if "/upload/" not in key] == []
+    assert list(service.storage.list(f"datasets/{dataset_id}")) == []
 
 
 def test_child_is_limited(service: Service) -> None:
@@ -67,7 +68,6 @@ def test_stop_gives_it_back(service: Service, tmp_path: Path) -> None:
     """A preparation whose worker ends is queued again and counts no attempt."""
     with service.database.writing() as session:
         dataset_id = datasets.register_builtin(session, "digits").id
-    import threading
 
     def stop() -> None:
         wait_until(lambda: dataset_of(service, dataset_id).status == "running")
@@ -77,3 +77,49 @@ def test_stop_gives_it_back(service: Service, tmp_path: Path) -> None:
     assert prepare_next(service, {})
     dataset = dataset_of(service, dataset_id)
     assert (dataset.status, dataset.attempt) == ("queued", 0)
+
+
+def test_deletion_ends_it(service: Service) -> None:
+    """A data set that is deleted while it is prepared is let go at the next renewal, and nothing of it stays stored."""
+    with service.database.writing() as session:
+        dataset_id = datasets.register_builtin(session, "digits").id
+
+    def delete() -> None:
+        wait_until(lambda: dataset_of(service, dataset_id).status == "running")
+        service.storage.put_bytes(f"{datasets.prepared_key(dataset_id, 1)}/examples.npy", b"what the run had stored")
+        with service.database.writing() as session:
+            datasets.delete(session, dataset_id)
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    assert prepare_next(service, {})
+    thread.join()
+    with service.database.reading() as session:
+        row = session.get_one(Dataset, dataset_id)
+        assert (row.status, row.key, row.worker) == ("failed", None, None)
+        assert row.deleted_at is not None
+    assert list(service.storage.list(f"datasets/{dataset_id}")) == []
+    assert list(service.runs.iterdir()) == []
+
+
+def test_late_run_takes_its_own_objects_away(service: Service, tmp_path: Path) -> None:
+    """What a run stored that has lost its data set to a newer one goes; the upload and the newer run's objects stay."""
+    (tmp_path / "cats.zip").write_bytes(b"an archive")
+    dataset_id = register(service, tmp_path / "cats.zip")
+    with service.database.writing() as session:
+        assert datasets.claim(session, "slow") is not None
+        datasets.release(session, dataset_id, 1)
+        assert datasets.claim(session, "quick") is not None
+        assert datasets.unused_prefix(session, dataset_id, 1) == f"datasets/{dataset_id}/1"
+        prepared = {
+            "sha256": "5" * 64,
+            "examples": 1,
+            "height": 8,
+            "width": 8,
+            "channels": 1,
+            "classes": [],
+            "report": {},
+        }
+        datasets.finish(session, dataset_id, 2, prepared)
+        assert datasets.unused_prefix(session, dataset_id, 1) == f"datasets/{dataset_id}/1"
+        assert datasets.unused_prefix(session, dataset_id, 2) is None

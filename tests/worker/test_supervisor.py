@@ -11,7 +11,7 @@ from app.errors import LeaseLost, StorageFull, Unavailable
 from app.tables import Job
 from tests.factories import make_dataset, make_job
 from tests.worker.helpers import lines_of, said, start
-from worker.lease import Lease
+from worker.lease import Lease, clock
 from worker.supervisor import Ending, Line, Supervision, recorded
 
 
@@ -27,7 +27,7 @@ class Run:
         self.database = database
         self.folder = folder
         self.stopping = threading.Event()
-        self.lease = Lease(database, job.id, job.fence, jobs.renew, asked_at=time.monotonic(), stopping=self.stopping)
+        self.lease = Lease(database, job.id, job.fence, jobs.renew, asked_at=clock(), stopping=self.stopping)
         self.shipped: list[str] = []
 
     def supervise(self, script: str, **changes: float) -> Ending:

@@ -131,6 +131,13 @@ def test_epochs_are_counted(tmp_path: Path, data: Path) -> None:
     assert events(run)[-1]["examples_seen"] == 80
 
 
+@pytest.mark.parametrize("seconds", [1e-6, 0.01])
+def test_budget_shorter_than_its_probe_still_gives_a_model(tmp_path: Path, data: Path, seconds: float) -> None:
+    """A budget in seconds that is over before the speed is known ends with a checkpoint, like any other."""
+    run = run_here(tmp_path, data, budget={"seconds": seconds})
+    assert [line["kind"] for line in events(run)][-2:] == ["checkpoint", "finished"]
+
+
 def test_seconds_become_a_total_once(tmp_path: Path, data: Path) -> None:
     """A budget in seconds is probed, then frozen, also over a stop."""
     budget, schedule = {"seconds": 1.0}, {"grid": 10**6}
@@ -153,6 +160,12 @@ def test_divergence_is_a_failure_that_a_person_understands(tmp_path: Path, data:
     assert events(tmp_path)[-1]["data"]["verdict"] == "diverged"
     for tensor in state(tmp_path)["G"].values():
         assert tensor.isfinite().all()
+
+
+def test_more_threads_than_cores_are_refused(tmp_path: Path, data: Path) -> None:
+    """They would fight for the cores and stall the machine."""
+    with pytest.raises(ConfigError, match="cores; use at most"):
+        run_here(tmp_path, data, threads=1024)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, data: Path) -> None:

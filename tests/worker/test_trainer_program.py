@@ -1,9 +1,12 @@
 """The program's answers to run directories that it cannot train."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.worker.runs import CONFIG, events, prepare, write_run
 from worker import trainer
@@ -38,6 +41,23 @@ def test_a_bad_run_fails_with_a_clear_last_line(tmp_path: Path, run: object, cod
     answer = failure(tmp_path, run)
     assert answer["code"] == code
     assert says in answer["message"]
+
+
+def test_missing_data_is_told_without_its_place(tmp_path: Path) -> None:
+    """The message is shown to users of a server: it names the file and not where the server keeps it."""
+    message = failure(tmp_path, {"config": CONFIG, "data": str(tmp_path / "data set")})["message"]
+    assert "dataset.json" in message
+    assert tmp_path.name not in message
+
+
+@pytest.mark.parametrize("allocate", [lambda: torch.empty(2**50), lambda: np.empty(2**50)], ids=["torch", "numpy"])
+def test_memory_that_runs_out_fails_with_a_clear_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], object]
+) -> None:
+    """Too large a network for the machine is said so, also on the CPU."""
+    monkeypatch.setattr(trainer, "train", lambda *_: allocate())
+    answer = failure(tmp_path / "run", {"config": CONFIG, "data": str(prepare(tmp_path / "data"))})
+    assert answer["code"] == "out_of_memory"
 
 
 def test_a_missing_run_file_fails_with_a_clear_last_line(tmp_path: Path) -> None:

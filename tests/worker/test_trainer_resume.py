@@ -1,5 +1,7 @@
 """A run that was killed anywhere and goes on ends in the same bits as one that was left alone."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.worker.dying_trainer import POINTS
 from tests.worker.runs import assert_same_end, events, newest, prepare, run_here, start, write_run
@@ -112,6 +115,18 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path, data: Path, undis
     run_here(run, data)
     assert [event["kind"] for event in events(run)[-2:]] == ["started", "finished"]
     assert_same_end(run, undisturbed)
+
+
+def test_a_field_newer_than_the_checkpoint_is_no_change(tmp_path: Path, data: Path, undisturbed: Path) -> None:
+    """A checkpoint of a release that knew fewer options goes on with their defaults, to the same bits."""
+    run = run_here(tmp_path, data, stop_after=12)
+    path, manifest = newest(run) / "state.pt", newest(run) / "model.json"
+    document = torch.load(path, weights_only=True)
+    del document["config"]["optimizer"]
+    torch.save(document, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_bytes()) | {"state_sha256": digest}), encoding="utf-8")
+    assert_same_end(run_here(run, data), undisturbed)
 
 
 def test_a_longer_budget_goes_on_from_the_end(tmp_path: Path, data: Path, undisturbed: Path) -> None:

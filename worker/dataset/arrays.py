@@ -6,6 +6,7 @@ or [N, 1]. Arrays are copied to a spool file and read from there in pieces. Noth
 """
 
 import math
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,11 @@ IMAGES = ("images", "x", "x_train", "arr_0")
 LABELS = ("labels", "y", "y_train", "arr_1")
 CHANNELS = (1, 2, 3, 4)
 LARGEST_HEADER_CHARACTERS = 10_000
+# What reading a crafted header raises: numpy's checks, and Python's parser and tokenizer on literals that are none.
+HEADER_ERRORS = (
+    *(ValueError, TypeError, LookupError, OverflowError),
+    *(SyntaxError, tokenize.TokenError, RecursionError, MemoryError),
+)
 LARGEST_LABELS_BYTES = 64 * 2**20
 RESAVE = "Save it with numpy.savez_compressed(path, images=images, labels=labels)."
 
@@ -103,10 +109,12 @@ def _read_header(spool: Path, name: str) -> _Header:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran_order, dtype = read(file, max_header_size=LARGEST_HEADER_CHARACTERS)
-        except ValueError as error:
+        except HEADER_ERRORS as error:
             raise _bad(f"has an array {quote(name)} without a readable header") from error
         if dtype.hasobject:
             raise _bad(f"has an array of Python objects, {quote(name)}, which is not read because it could run code")
+        if dtype.itemsize == 0 or min(shape, default=0) < 0:
+            raise _bad(f"has an array {quote(name)} whose items or dimensions have no size")
         if fortran_order and len(shape) > 1:
             raise _bad(f"has {quote(name)} in Fortran order; use numpy.ascontiguousarray")
         return _Header(shape, dtype, file.tell())

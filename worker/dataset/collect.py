@@ -24,7 +24,7 @@ def collect(source: Mapping[str, Any], index: Index, scratch: Path, limits: Limi
     spool = scratch / "spool"
     match source:
         case {"kind": "builtin", "name": "digits"}:
-            found = _collect_arrays(load_digits(spool), index, limits, tick)
+            found = _collect_arrays(load_digits(spool), index, Limits(), tick)  # the operator's are for uploads
         case {"kind": "archive", "path": str(path)}:
             found = _collect_archive(Path(path), index, spool, limits, tick)
         case _:

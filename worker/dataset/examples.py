@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.dataset.chunks import Chunk, DecodeTask, Examples, Headers, HeaderTask, Source, decode_chunk, read_headers
-from worker.dataset.images import Target
+from worker.dataset.images import Channels, Target
 from worker.dataset.index import Index
 from worker.dataset.members import DataError, Member, quote
-from worker.dataset.plan import Channels
 from worker.dataset.pool import Pool
 from worker.dataset.progress import Progress
 from worker.dataset.rows import allocate, header, row_bytes

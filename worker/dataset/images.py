@@ -1,7 +1,7 @@
 """One image: from the bytes of a file to a uint8 array of a stated shape.
 
 Formats: PNG, JPEG, GIF, WEBP, BMP, TIFF and PPM, recognised by content; no other decoder of Pillow is ever tried. A size over
-the limit is refused by the header, before a pixel is decoded. Rules of conversion:
+the limit is refused by the header, before a pixel is decoded, and so is a JPEG of too many scans. Rules of conversion:
 
     1 bit                   0 and 255
     16 bit gray             scaled, round(value / 257); its one transparent value, if it has one, is ignored
@@ -29,8 +29,11 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from worker.dataset.members import CorruptMember
 
+Channels = Literal[1, 3, 4]
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+MOST_SCANS = 100  # a progressive JPEG has about ten, and each takes as long as the whole of a plain one
+MOST_SCANNED = 16  # times the pixels that one image may have, over all scans
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 ORIENTATION_CARRIERS = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 QUARTER_TURNS = {5, 6, 7, 8}
@@ -77,7 +80,7 @@ class Target(NamedTuple):
 
     height: int
     width: int
-    channels: Literal[1, 3, 4]
+    channels: Channels
     fit: Fit
 
 
@@ -132,7 +135,16 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise CorruptMember(f"it has too many pixels; {max_pixels} are the limit") from error
     if image.width * image.height > max_pixels:
         raise CorruptMember(f"it has too many pixels, {image.width} x {image.height}; {max_pixels} are the limit")
+    if image.format in {"JPEG", "MPO"}:
+        _check_scans(data, image.width * image.height, max_pixels)
     return image
+
+
+def _check_scans(data: bytes, pixels: int, max_pixels: int) -> None:
+    """Counts markers wherever they stand: never too few, whatever a file does to hide them."""
+    scans, most = data.count(b"\xff\xda"), min(MOST_SCANS, MOST_SCANNED * max_pixels // max(1, pixels))
+    if scans > most:
+        raise CorruptMember(f"it is a JPEG of {scans} scans; {most} are the limit at its size. Save it again")
 
 
 def _convert(image: Image.Image, target: Target) -> Decoded:

@@ -32,13 +32,14 @@ class CorruptMember(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may make us do. Bytes are uncompressed bytes."""
+    """How much an archive may make us do. Bytes are uncompressed bytes; `ratio` is that of the whole archive."""
 
     members: int = 2_000_000
     total_bytes: int = 64 * 2**30
     member_bytes: int = 256 * 2**20
     ratio: int = 200
     pixels: int = 100_000_000
+    prepared_bytes: int = 16 * 2**30
 
 
 class Method(IntEnum):

@@ -10,14 +10,15 @@ after decoding.
 """
 
 from collections import Counter
-from typing import Literal
+from collections.abc import Callable
 
-from worker.dataset.images import Fit, Target
+from models.families.dcgan.spec import layout
+from worker.dataset.images import Channels, Fit, Target
+from worker.dataset.members import DataError
+from worker.dataset.rows import row_bytes
 
-Channels = Literal[1, 3, 4]
 LARGEST_SIDE = 256
-LARGEST_BASE = 7
-LARGEST_ASPECT = 4
+MOST_ENLARGED = 16  # times; digits of 8 x 8 are enlarged to 32
 SIDES = sorted(
     {base << doublings for base in (4, 5, 6, 7) for doublings in range(1, 7) if base << doublings <= LARGEST_SIDE}
 )
@@ -31,18 +32,33 @@ def choose_target(sizes: Counter[tuple[int, int]], channels: Channels, fit: Fit,
         ((width, height),) = sizes
         if is_makeable(width, height):
             return Target(height, width, channels, fit)
-    reached = [side for side in SIDES if side <= _median_side(sizes)]
+    reached = [side for side in SIDES if side <= _median(sizes, min)]
     side = reached[-1] if reached else SIDES[0]
     return Target(side, side, channels, fit)
 
 
+def check_target(sizes: Counter[tuple[int, int]], target: Target, most_bytes: int) -> None:
+    """Raises DataError `prepared_too_large`: small archives can be asked to become large, of flat or tiny images."""
+    images = sizes.total()
+    shape = f"{target.width} x {target.height}"
+    if (needed := images * row_bytes(target)) > most_bytes:
+        raise DataError(
+            "prepared_too_large",
+            f"{images} images of {shape} pixels and {target.channels} channels take {needed} bytes; at most {most_bytes}"
+            " are allowed. Ask for a smaller resolution, or use fewer images.",
+        )
+    longer = _median(sizes, max)
+    if max(target.width, target.height) > MOST_ENLARGED * longer:
+        raise DataError(
+            "prepared_too_large",
+            f"half of the images are at most {longer} pixels long, and {shape} is more than {MOST_ENLARGED} times that:"
+            f" they would take {needed} bytes, with nothing to see in them. Ask for a smaller resolution.",
+        )
+
+
 def is_makeable(width: int, height: int) -> bool:
-    """Whether a network can get there by doubling a small base."""
-    shorter, longer = min(width, height), max(width, height)
-    if shorter < SIDES[0] or longer > min(LARGEST_SIDE, LARGEST_ASPECT * shorter):
-        return False
-    power = (width | height) & -(width | height)  # the largest power of two that divides both
-    return power > 1 and shorter // power <= LARGEST_BASE
+    """Whether a convolutional network can make it, and within the time that people have."""
+    return SIDES[0] <= min(width, height) and max(width, height) <= LARGEST_SIDE and layout(height, width) is not None
 
 
 def channels_to_decode(images: int, with_alpha: int, with_colour: int) -> Channels:
@@ -59,14 +75,14 @@ def channels_to_keep(images: int, decoded: Channels, *, transparent: int, colour
     return 3 if coloured else 1
 
 
-def _median_side(sizes: Counter[tuple[int, int]]) -> int:
-    """The lower median of the shorter sides."""
-    shorter: Counter[int] = Counter()
+def _median(sizes: Counter[tuple[int, int]], side_of: Callable[[tuple[int, int]], int]) -> int:
+    """The lower median of one side of each image."""
+    sides: Counter[int] = Counter()
     for size, count in sizes.items():
-        shorter[min(size)] += count
-    middle = (shorter.total() + 1) // 2
-    for side in sorted(shorter):
-        middle -= shorter[side]
+        sides[side_of(size)] += count
+    middle = (sides.total() + 1) // 2
+    for side in sorted(sides):
+        middle -= sides[side]
         if middle <= 0:
             break
     return side

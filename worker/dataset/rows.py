@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.dataset.chunks import write_at
-from worker.dataset.images import Target
-from worker.dataset.plan import Channels
+from worker.dataset.images import Channels, Target
 
 BLOCK_BYTES = 4 * 2**20
 Tick = Callable[[], None]

@@ -18,6 +18,8 @@ from worker.dataset.zips import check_total
 
 LARGEST_HEADER_BYTES = 1 << 16  # of a long name or a pax header; tarfile reads these into memory whole
 XZ_MEMORY_BYTES = 256 * 2**20
+# What tarfile raises on crafted headers besides its own: numbers that are none, chains of headers without end, absurd offsets.
+HEADER_ERRORS = (tarfile.TarError, ValueError, LookupError, RecursionError, OverflowError, EOFError)
 DAMAGED = "the tar archive is damaged or cut short: {}. Pack and upload it again."
 
 
@@ -60,7 +62,7 @@ def tar_members(path: Path, limits: Limits) -> Iterator[Member]:
                 check_total(total, file_bytes, limits)
                 if (member := _member(info)) is not None:
                     yield member
-        except tarfile.TarError as error:
+        except HEADER_ERRORS as error:
             raise DataError("corrupt_archive", DAMAGED.format("a header is unreadable")) from error
         # tarfile takes a bad header and a sudden end for the end of the archive; a whole one ends with blocks of zeros.
         file.seek(position)

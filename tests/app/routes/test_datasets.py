@@ -137,12 +137,15 @@ def test_preview_shows_real_examples(app: FastAPI, client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("params", "status"), [({"class": "none"}, 404), ({"n": 0}, 422), ({"n": 257}, 422), ({"n": "x"}, 422)]
+    ("params", "status"), [({"class": "none"}, 422), ({"n": 0}, 422), ({"n": 257}, 422), ({"n": "x"}, 422)]
 )
 def test_bad_previews_are_refused(app: FastAPI, client: Client, params, status) -> None:
-    """An unknown class is not found; a count out of range is invalid."""
+    """An unknown class and a count out of range are invalid, and the parameter is named."""
     row = prepared(app)
-    assert client.get(f"/v1/datasets/{row.name}/preview.png", params=params).status_code == status
+    response = client.get(f"/v1/datasets/{row.name}/preview.png", params=params)
+    assert response.status_code == status
+    (error,) = response.json()["errors"]
+    assert (error["in"], error["pointer"]) == ("query", f"#/{next(iter(params))}")
 
 
 def test_nothing_to_preview_yet(client: Client) -> None:

@@ -174,6 +174,18 @@ def test_too_many_says_the_limit(client: Client) -> None:
     assert str(LIMIT) in ask(client, n=LIMIT + 1).json()["detail"]
 
 
+def test_more_pixels_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
+    """In every form, before anything is made; the refusal says how many of this model one answer may have."""
+    most = 2**28 // (8 * 8 * 3)
+    with gallery(tmp_path, sync_generation_limit=2 * most) as (app, client):
+        for accept in ("application/json", "application/zip", "application/x-npz", "image/png"):
+            answer = ask(client, accept, n=most + 1)
+            assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/n")
+            assert str(most) in answer.json()["detail"]
+        assert ask(client, seeds=f"0-{most}").json()["errors"][0]["pointer"] == "#/seeds"
+        assert app.state.sampler._thread is None
+
+
 @pytest.mark.parametrize(
     ("accept", "body", "status"),
     [

@@ -8,8 +8,11 @@ from fastapi import FastAPI
 from httpx import Client
 
 from app import jobs
+from app.db import Database
+from app.main import create_app
 from app.tables import Dataset
-from tests.factories import make_checkpoint, make_dataset, make_job, make_job_in
+from tests.factories import make_dataset, make_job, make_job_in
+from tests.serving import serving
 
 REQUEST = {"dataset": "digits", "budget": {"examples": 640}, "seed": 1}
 
@@ -51,15 +54,18 @@ def test_a_data_set_is_enough(digits: Dataset, client: Client) -> None:
     assert client.get("/v1/jobs/latest").json() == job
 
 
-def test_a_dry_run_stores_nothing(digits: Dataset, client: Client) -> None:
+def test_a_dry_run_stores_nothing(any_database: Database) -> None:
     """200 with the resolved config and what the budget comes to; no row."""
+    with any_database.writing() as session:
+        make_dataset(session, name="digits")
     request = REQUEST | {"budget": {"epochs": 2}, "config": {"batch_size": 16}, "metadata": {"a": "b"}, "priority": 3}
-    response = client.post("/v1/jobs?dry_run=true", json=request)
-    assert response.status_code == 200
-    plan = response.json()
-    assert (plan["preset"], plan["examples_total"], plan["epochs"]) == ("fast", 400, 2.0)
-    assert (plan["config"]["batch_size"], plan["config"]["seed"]) == (16, 1)
-    assert count(client) == 0
+    with serving(create_app(any_database.settings)) as client:
+        response = client.post("/v1/jobs?dry_run=true", json=request)
+        assert response.status_code == 200, response.text
+        plan = response.json()
+        assert (plan["preset"], plan["examples_total"], plan["epochs"]) == ("fast", 400, 2.0)
+        assert (plan["config"]["batch_size"], plan["config"]["seed"]) == (16, 1)
+        assert count(client) == 0
 
 
 @pytest.mark.parametrize("dry_run", ["false", "true"])
@@ -202,15 +208,16 @@ def test_a_change_keeps_what_is_left_out(app: FastAPI, client: Client) -> None:
 
 
 def test_deleting(app: FastAPI, client: Client) -> None:
-    """204, its objects are gone, and 404 from then on; 409 while it runs."""
+    """204, and 404 from then on; of all that its runs stored, only what is published stays. 409 while it runs."""
     storage = app.state.storage
     with app.state.database.writing() as session:
-        job = make_job_in(session, "cancelled")
-        checkpoint = make_checkpoint(session, job)
-    for name in ("state.pt", "generator.safetensors", "model.json"):
-        storage.put_bytes(f"{checkpoint.snapshot_key}/{name}", b"x")
+        job = make_job_in(session, "succeeded")
+    best = f"jobs/{job.id}/1/checkpoints/000000000320"
+    published = {f"{best}/generator.safetensors", f"{best}/model.json"}
+    for key in (*published, f"{best}/state.pt", f"jobs/{job.id}/1/grids/1.png", f"jobs/{job.id}/0/lost.pt"):
+        storage.put_bytes(key, b"x")
     assert client.delete(f"/v1/jobs/{job.id}").status_code == 204
-    assert list(storage.list(f"jobs/{job.id}")) == []
+    assert set(storage.list(f"jobs/{job.id}")) == published
     assert client.get(f"/v1/jobs/{job.id}").status_code == 404
     assert client.delete(f"/v1/jobs/{made_in(app, 'running')}").status_code == 409
 

@@ -9,6 +9,7 @@ from httpx import Client
 from PIL import Image
 
 from app import jobs
+from app.paging import encode_cursor
 from app.tables import Job
 from tests.factories import claimed, make_checkpoint, make_job, make_job_in, new_checkpoint
 
@@ -61,6 +62,30 @@ def test_grids_are_listed_and_served(app: FastAPI, client: Client) -> None:
     assert client.get(f"/v1/jobs/{job.id}/grids/65.png").status_code == 404
     assert client.get(f"/v1/jobs/{job.id}/grids/{10**17}.png").status_code == 404
     assert client.get(f"/v1/jobs/{job.id}/grids/first.png").status_code == 422
+
+
+def test_long_lists_come_in_pages(app: FastAPI, client: Client) -> None:
+    """Grids, oldest first, and checkpoints, newest first: each once, with a cursor to the next page; a forged one is refused."""
+    job = with_grids(app, [64, 128, 192])
+    with app.state.database.writing() as session:
+        for seen in (64, 128, 192):
+            jobs.record_checkpoint(session, job.id, job.fence, new_checkpoint(job, seen))
+    for part, expected in (("grids", [64, 128, 192]), ("checkpoints", [192, 128, 64])):
+        url = f"/v1/jobs/{job.id}/{part}"
+        first = client.get(url, params={"limit": 2}).json()
+        rest = client.get(url, params={"limit": 2, "cursor": first["next_cursor"]}).json()
+        assert [row["examples_seen"] for row in first["data"] + rest["data"]] == expected
+        assert (len(first["data"]), rest["next_cursor"]) == (2, None)
+        assert client.get(url, params={"cursor": "x"}).status_code == 422
+    assert client.get(f"/v1/jobs/{job.id}/grids", params={"cursor": encode_cursor(10**30)}).json()["data"] == []
+
+
+def test_events_show_no_storage_keys(app: FastAPI, client: Client) -> None:
+    """The event of a grid has the picture's URL."""
+    job = with_grids(app, [64])
+    (event,) = client.get(f"/v1/jobs/{job.id}/events", params={"type": "grid"}).json()["data"]
+    assert "key" not in event["data"]
+    assert client.get(event["data"]["url"]).content == picture(64)
 
 
 def test_the_film_shows_all_grids(app: FastAPI, client: Client) -> None:
@@ -132,8 +157,8 @@ def test_a_job_that_has_just_been_submitted(app: FastAPI, client: Client) -> Non
     """Its lists are there and empty."""
     with app.state.database.writing() as session:
         job = make_job_in(session, "queued")
-    assert client.get(f"/v1/jobs/{job.id}/grids").json() == {"data": []}
-    assert client.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"data": []}
+    assert client.get(f"/v1/jobs/{job.id}/grids").json() == {"data": [], "next_cursor": None}
+    assert client.get(f"/v1/jobs/{job.id}/checkpoints").json() == {"data": [], "next_cursor": None}
     assert client.get(f"/v1/jobs/{job.id}/metrics").json() == {"columns": {"examples_seen": []}}
     with app.state.database.writing() as session:
         make_checkpoint(session, session.merge(job), state_key=None)
