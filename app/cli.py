@@ -1,5 +1,7 @@
 """The `ganvil` command."""
 
+import os
+import re
 import secrets
 import sys
 from importlib.metadata import version as package_version
@@ -9,15 +11,17 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.progress import track
 
-from app.client import DEFAULT_URL, Client, ClientError
+from app.client import DEFAULT_URL, Client, ClientError, ConnectionFailed
 from app.progress import follow_job
 from app.settings import Settings
 from app.transport import APIError
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console()
+
+ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".npz"}
 
 Url = Annotated[str, typer.Option(envvar="GANVIL_URL", help="Where the service answers.")]
 Key = Annotated[str | None, typer.Option(envvar="GANVIL_API_KEY", help="An API key, if the service asks for one.")]
@@ -28,14 +32,54 @@ def main() -> None:
     try:
         cli()
     except APIError as error:
-        fail(str(error), *(f"{each.get('pointer')}: {each.get('detail')}" for each in error.errors))
+        fail(*explain(error))
     except ClientError as error:
         fail(str(error))
+
+
+def explain(error: APIError) -> list[str]:
+    """What the service says, and each offending part that this does not name yet, in the words of this command."""
+    message = str(error)
+    parts = [f"{each.get('pointer')}: {each.get('detail')}" for each in error.errors if each["detail"] not in message]
+    return [re.sub(r"GET /v1/(datasets|jobs|models)\b(?!/)", r"ganvil \1", line) for line in (message, *parts)]
 
 
 def fail(*lines: str) -> NoReturn:
     print(*lines, sep="\n  ", file=sys.stderr)  # noqa: T201 - what a command is for
     raise SystemExit(1)
+
+
+def connect(url: str, key: str | None) -> Client:
+    """A client of the service at `url`, which may leave out the http://."""
+    return Client(url if "://" in url else f"http://{url}", key)
+
+
+def make_directory(path: Path) -> None:
+    """Creates it, or ends the command when nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        fail(f"{path} is a file; give a directory.")
+    except OSError as error:
+        fail(f"The directory {path} cannot be made: {error.strerror}.")
+    if not os.access(path, os.W_OK | os.X_OK):
+        fail(f"The directory {path} cannot be written to.")
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(package_version("ganvil"))
+        raise typer.Exit
+
+
+@cli.callback()
+def ganvil(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train generative adversarial networks on your images, and fetch what they generate."""
 
 
 @cli.command()
@@ -61,6 +105,7 @@ def up(
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         check_bind(settings.host, settings.api_keys)
+        make_directory(settings.data_dir)
         run_up(settings, api_processes=api_processes)
     except ValidationError as error:
         fail("These settings cannot be used:", *(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
@@ -79,6 +124,7 @@ def demo(
     from app.demo import DemoFailed
     from app.demo import demo as run_demo
 
+    make_directory(output)
     try:
         run_demo(output, console, budget_seconds=budget_seconds, keep=keep)
     except DemoFailed as error:
@@ -102,17 +148,33 @@ def train(
     budget = {
         name: n for name, n in (("examples", examples), ("epochs", epochs), ("seconds", seconds)) if n is not None
     }
-    with Client(url, key) as client:
-        ref = upload(client, Path(dataset)) if Path(dataset).is_file() else dataset
-        job = client.submit(ref, model=model, preset=preset, budget=budget or None, seed=seed)
+    with connect(url, key) as client:
+        job = client.submit(find_dataset(client, dataset), model=model, preset=preset, budget=budget or None, seed=seed)
         console.print(f"Job {job.id}", highlight=False)
         try:
             job = follow_job(client, job, console)
         except KeyboardInterrupt:
             fail(f"No longer following. The job goes on: ganvil jobs lists it, {client.url}/v1/jobs/{job.id} shows it.")
+        except ConnectionFailed as error:
+            fail(str(error), f"If it was stopped, job {job.id} is saved and goes on with the next ganvil up.")
         if job.status != "succeeded":
             fail(f"The job {job.status}: {job.error.message}" if job.error else f"The job is {job.status}.")
         console.print(f"Model {job.model}: ganvil sample {job.model}", highlight=False)
+
+
+def find_dataset(client: Client, text: str) -> str:
+    """What `train` was given as a ref: a file is uploaded first."""
+    path = Path(text)
+    if path.is_file():
+        return upload(client, path)
+    if not path.exists() and (os.sep in text or path.suffix.lower() in ARCHIVE_SUFFIXES):
+        fail(f"There is no such file: {path}")
+    if path.is_dir():
+        try:
+            client.dataset(text)
+        except APIError:
+            fail(f"{path} is a folder. Zip the folder first, then: ganvil train {path.resolve().name}.zip")
+    return text
 
 
 def upload(client: Client, path: Path) -> str:
@@ -134,24 +196,28 @@ def sample(
     key: Key = None,
 ) -> None:
     """Download generated images, one file for each seed."""
-    output.mkdir(parents=True, exist_ok=True)
-    with Client(url, key) as client:
-        for seed in parse_seeds(seeds):
+    wanted = parse_seeds(seeds)
+    make_directory(output)
+    with connect(url, key) as client:
+        for seed in track(wanted, "Sampling", console=console, transient=True, disable=not console.is_terminal):
             (output / f"{seed}.{form}").write_bytes(client.sample(model, seed, form=form, label=label))
-    console.print(f"{len(parse_seeds(seeds))} images in {output}", highlight=False)
+    console.print(f"{len(wanted)} images in {output}", highlight=False)
 
 
 def parse_seeds(text: str) -> range:
     first, dash, last = text.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
         raise typer.BadParameter("seeds are a number or a range, such as 7 or 0-15", param_hint="--seeds")
-    return range(int(first), int(last or first) + 1)
+    seeds = range(int(first), int(last or first) + 1)
+    if not seeds:
+        raise typer.BadParameter("a range goes from its lowest seed to its highest", param_hint="--seeds")
+    return seeds
 
 
 @cli.command()
 def datasets(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """List the data sets."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = [(d.name, d.id, d.status, d.examples or "", len(d.classes or [])) for d in client.datasets()]
     print_table(("name", "id", "status", "examples", "classes"), rows)
 
@@ -159,7 +225,7 @@ def datasets(url: Url = DEFAULT_URL, key: Key = None) -> None:
 @cli.command()
 def jobs(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """List the training jobs."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = [
             (j.id, j.status, j.model, f"{j.progress.examples_seen:,}", f"{j.created_at:%F %T}") for j in client.jobs()
         ]
@@ -169,7 +235,7 @@ def jobs(url: Url = DEFAULT_URL, key: Key = None) -> None:
 @cli.command()
 def models(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """List the models, every version of each."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = [
             (v.ref, f"{v.examples_seen:,}", v.sha256[:12], f"{v.created_at:%F %T}")
             for m in client.models()
@@ -179,10 +245,11 @@ def models(url: Url = DEFAULT_URL, key: Key = None) -> None:
 
 
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(str, row))
-    console.print(table)
+    """Aligned and never cut, however narrow the terminal is: what stands there is there to be copied."""
+    lines = [columns, *(tuple(map(str, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @cli.command()

@@ -46,6 +46,7 @@ class Follower:
         self._settings = settings
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._hears_redis = False
+        self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -54,15 +55,21 @@ class Follower:
         if self._settings.redis_url is not None:
             self._tasks.append(asyncio.create_task(self._hear_redis(self._settings.redis_url)))
 
+    def end_streams(self) -> None:
+        """Lets every stream end as if it were over; its reader comes back to the next process. Called in the event loop."""
+        self._closing = True
+        for job_id in list(self._waiting):
+            self._wake(job_id)
+
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def stream(self, job_id: str, after: int, kinds: Collection[str] | None) -> AsyncIterator[bytes]:
-        """Server-sent events of a job from the one after seq `after`, until the job has ended or is deleted."""
+        """Server-sent events of a job from the one after seq `after`, until the job has ended or is deleted, or `end_streams`."""
         with self._watching(job_id) as news:
-            while True:
+            while not self._closing:
                 news.clear()  # before reading: what comes from here on wakes us again
                 try:
                     stretch = await run_in_threadpool(self.read, job_id, after, kinds)

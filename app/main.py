@@ -1,7 +1,11 @@
 """The web application: `uvicorn app.main:create_app --factory`."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -64,11 +68,39 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     sweeper.start()
     state.follower.start()
     try:
-        yield
+        with calling_at_stop(state.follower.end_streams):
+            yield
     finally:
         await state.follower.stop()
         for close in (sweeper.stop, state.sampler.close, state.bell.close, state.database.dispose):
             await run_in_threadpool(close)
+
+
+@contextmanager
+def calling_at_stop(call: Callable[[], None]) -> Iterator[None]:
+    """Calls `call` in the event loop when SIGTERM or SIGINT asks the server to stop, and then does what the server would.
+
+    The server ends the lifespan only when every response has ended, so the lifespan cannot end the endless ones.
+    """
+    if threading.current_thread() is not threading.main_thread():  # a server inside a program that has its own signals
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(call)
+        if callable(handler := before[signal.Signals(signum)]):
+            handler(signum, frame)
+
+    servers = [signum for signum, handler in before.items() if callable(handler)]
+    for signum in servers:
+        signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        for signum in servers:
+            signal.signal(signum, before[signum])
 
 
 def prepare(settings: Settings, database: Database) -> None:

@@ -98,8 +98,8 @@ def _resolve(preset: str, overrides: dict[str, Any], spec: DataSpec, **fixed: An
     except ConfigError as error:
         errors = [FieldError(_pointer(pointer, fixed), detail) for pointer, detail in error.errors]
         first = f"{errors[0].pointer.removeprefix('#/')}: {errors[0].detail}"
-        more = f" ({len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise Invalid(f"The job cannot be trained as asked. {first}{more}", errors=errors) from error
+        count = f" ({len(errors)} faults)" if len(errors) > 1 else ""
+        raise Invalid(f"The job cannot be trained as asked{count}. {first}", errors=errors) from error
 
 
 def _pointer(pointer: str, fixed: dict[str, Any]) -> str:

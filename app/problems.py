@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Match, Mount
+from starlette.routing import Match, compile_path
 from starlette.types import Receive, Scope, Send
 
 from app.errors import FieldError, GanvilError, Invalid, InvalidState, NotFound, TooLarge
@@ -19,8 +19,8 @@ from app.schemas.base import Problem, ProblemError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20  # faults that one answer lists
-MAX_TEXT = 1000  # characters of a detail or a pointer
-METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+MAX_DETAIL = 1000  # characters
+MAX_FIELD = 400  # of a fault's pointer, and of its detail
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ def problem(
         title=title,
         status=status,
         code=code,
-        detail=_clipped(detail),
+        detail=_clipped(detail, MAX_DETAIL),
         instance=scope["path"],
         request_id=request_id(scope),
         errors=list(errors[:MAX_ERRORS]) or None,
@@ -65,8 +65,12 @@ def problem(
     return ProblemResponse(body.model_dump(by_alias=True, exclude_none=True), status_code=status, headers=headers)
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _fault(pointer: str, place: Place, detail: str) -> ProblemError:
+    return ProblemError(pointer=_clipped(pointer, MAX_FIELD), location=place, detail=_clipped(detail, MAX_FIELD))
 
 
 def request_id(scope: Scope) -> str:
@@ -101,7 +105,7 @@ def located(request: Request, error: FieldError) -> ProblemError:
     """Says where the field that domain code names stood in this request."""
     name = error.pointer.removeprefix("#/").split("/")[0]
     place: Place = "query" if name in request.query_params else "path" if name in request.path_params else "body"
-    return ProblemError(pointer=_clipped(error.pointer), location=place, detail=_clipped(error.detail))
+    return _fault(error.pointer, place, error.detail)
 
 
 async def on_validation_error(request: Request, error: Exception) -> ProblemResponse:
@@ -138,7 +142,7 @@ def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
         path = _steps(path, body, missing=error["type"] == "missing")
         detail = detail if isinstance(body, dict) else "a JSON object is needed, sent as application/json"
     pointer = "#" + "".join(f"/{_escape(str(part))}" for part in path)
-    return ProblemError(pointer=_clipped(pointer), location=place, detail=_clipped(detail))
+    return _fault(pointer, place, detail)
 
 
 def _steps(path: Sequence[Any], body: Any, *, missing: bool) -> list[Any]:
@@ -184,15 +188,27 @@ async def on_http_exception(request: Request, error: Exception) -> ProblemRespon
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Those that some route has for this path: Starlette tells of the first route alone."""
-    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
-    scope = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
-    found = [
-        method
-        for method in METHODS
-        if any(route.matches(scope | {"method": method})[0] is Match.FULL for route in routes)
-    ]
-    return found or ["GET", "HEAD"]  # what is mounted are files
+    """Those that the document has for this path, and HEAD where it works: Starlette tells of the first route alone."""
+    paths = request.app.openapi()["paths"]
+    found = [paths[request.url.path]] if request.url.path in paths else []
+    found = found or [methods for path, methods in paths.items() if _matches(path, request.url.path)]
+    documented = {method.upper() for methods in found for method in methods}
+    others = (
+        [method for method in ("GET", "HEAD") if _works(request, method)] if "GET" in documented or not found else []
+    )
+    return sorted(documented.union(others))
+
+
+def _matches(template: str, path: str) -> bool:
+    pattern, _, _ = compile_path(template)
+    return pattern.match(path) is not None
+
+
+def _works(request: Request, method: str) -> bool:
+    """Whether a route takes this path with that method. A mount takes all; what is mounted here are files."""
+    scope = {key: request.scope[key] for key in ("type", "path", "headers")} | {"method": method}
+    scope["root_path"] = request.scope.get("app_root_path", request.scope["root_path"])  # a mount has added its own
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 def _bad_request(request: Request, detail: str) -> ProblemResponse:

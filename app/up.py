@@ -64,6 +64,7 @@ def up(settings: Settings, *, api_processes: int = 1, say: Callable[[str], None]
 
     Raises UpError, DataDirectoryHeld, RedisMissing, or ChildFailed when a child cannot be kept alive.
     """
+    say("Starting ...")
     stop = Stop()
     grace = settings.stop_grace_seconds + GRACE_MARGIN_SECONDS
     with stop.listening(), hold(settings.data_dir, patience_seconds=grace) as lock:

@@ -84,9 +84,14 @@ def parse_config(document: dict[str, Any]) -> TrainingConfig:
 
 def _faults(error: ValidationError, prefix: str) -> list[tuple[str, str]]:
     return [
-        (prefix + "".join(f"/{part}" for part in fault["loc"]), fault["msg"].removeprefix("Value error, "))
+        (prefix + "".join(f"/{escaped(part)}" for part in fault["loc"]), fault["msg"].removeprefix("Value error, "))
         for fault in error.errors(include_url=False, include_context=False)
     ]
+
+
+def escaped(part: str | int) -> str:
+    """One reference token of a JSON pointer (RFC 6901, section 3)."""
+    return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def check(config: TrainingConfig, data: DataSpec) -> None:

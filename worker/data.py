@@ -159,6 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: one a core"
     )
     options = parser.parse_args(arguments)
+    if not (options.directory / "prepare.json").is_file():
+        parser.error(f"there is no file {options.directory / 'prepare.json'}")
     log = RunLog(options.directory / "events.jsonl")
     progress = Progress(
         lambda done, total: log.write("progress", done, done=done, total=total), StopSignal(options.stop_fd)

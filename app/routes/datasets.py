@@ -141,7 +141,7 @@ def get_dataset(dataset: DatasetRef, database: DatabaseDep) -> Dataset:
 
 @router.delete("/{dataset}", status_code=204, responses=problems(404, 409, 410, 422), summary="Delete a data set")
 def delete_dataset(dataset: DatasetRef, database: DatabaseDep, storage: StorageDep) -> None:
-    """Refused while it is being prepared or an unfinished job uses it. Models that learned from it stay."""
+    """Refused while an unfinished job uses it; a preparation under way ends. Models that learned from it stay."""
     with database.writing() as session:
         prefix = datasets.delete(session, dataset)
     with clearing(prefix):

@@ -1,6 +1,7 @@
 """The command line, as its own process, against a real service."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.source import HOUSE
 
 
 def ganvil(*arguments: str, cwd: Path = HOUSE, url: str = "http://127.0.0.1:1") -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"GANVIL_URL": url, "COLUMNS": "200", "PYTHONPATH": str(HOUSE)}
+    env = os.environ | {"GANVIL_URL": url, "COLUMNS": "60", "PYTHONPATH": str(HOUSE)}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *arguments],
         cwd=cwd,
@@ -40,7 +41,7 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     with Image.open(tmp_path / "out" / "3.png") as image:
         assert image.format == "PNG"
     assert "by-cli:1" in ganvil("models", url=live_service).stdout
-    assert "by-cli" in ganvil("jobs", url=live_service).stdout
+    assert re.search(r"^job_\w{10,}  .*by-cli", ganvil("jobs", url=live_service).stdout, re.MULTILINE)
     assert "digits" in ganvil("datasets", url=live_service).stdout
 
 
@@ -48,8 +49,41 @@ def test_refused_request_is_one_clear_message(live_service: str) -> None:
     """An error of the service ends the command with its detail and status 1, without a traceback."""
     refused = ganvil("train", "no-such-data", url=live_service)
     assert refused.returncode == 1
-    assert "no-such-data" in refused.stderr
+    assert refused.stderr.count("no-such-data") == 1
+    assert "ganvil datasets" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_url_needs_no_scheme(live_service: str) -> None:
+    """An address alone is taken for http."""
+    listed = ganvil("datasets", url=live_service.removeprefix("http://"))
+    assert "digits" in listed.stdout, listed.stderr
+
+
+def test_folder_is_to_be_zipped_first(live_service: str, tmp_path: Path) -> None:
+    """A folder is not an archive: the message says what to do with it."""
+    (tmp_path / "flowers").mkdir()
+    refused = ganvil("train", "flowers", cwd=tmp_path, url=live_service)
+    assert refused.returncode == 1
+    assert "Zip the folder first" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "no-such.zip"), "There is no such file: no-such.zip"),
+        (("sample", "digits", "--output", "README.md"), "README.md is a file"),
+        (("demo", "--output", "README.md"), "README.md is a file"),
+        (("up", "--data", "README.md"), "README.md is a file"),
+        (("up", "--data", "/proc/x"), "The directory /proc/x cannot be made"),
+    ],
+)
+def test_unusable_path_is_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
+    """A path that cannot be read or written to is named, before anything is asked of a service."""
+    refused = ganvil(*arguments)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_absent_service_is_one_clear_message() -> None:
@@ -68,8 +102,9 @@ def test_key_is_fresh_and_long() -> None:
 
 
 def test_version_is_the_package_s() -> None:
-    """`version` prints what pyproject.toml says."""
+    """`version` and `--version` print what pyproject.toml says."""
     version = ganvil("version").stdout.strip()
+    assert ganvil("--version").stdout.strip() == version
     assert f'version = "{version}"' in (HOUSE / "pyproject.toml").read_text()
 
 
@@ -85,7 +120,7 @@ def test_seeds_are_a_number_or_a_range(text: str, seeds: range) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "x", "3-", "-3", "1,2"])
+@pytest.mark.parametrize("text", ["", "x", "3-", "-3", "1,2", "5-1"])
 def test_other_seeds_are_refused(text: str) -> None:
     """Anything else is a usage error that says what seeds look like, not a crash."""
     refused = ganvil("sample", "digits", "--seeds", text)

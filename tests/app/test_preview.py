@@ -72,6 +72,7 @@ def test_large_examples_are_shrunk(
     path = storage.local_path(f"{dataset.key}/examples.npy")
     assert path is not None
     examples = np.random.default_rng(1).integers(0, 256, (10, 12, 11, channels), np.uint8)
+    examples[..., 3:] = 255  # where it is transparent, a pixel's colour counts for less
     np.save(path, examples)
     shown = preview_examples(storage, dataset, 10)
     assert shown.shape == (10, 3, 3, channels)

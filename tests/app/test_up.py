@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,29 @@ def test_next_up_goes_on_where_the_job_was(tmp_path: Path) -> None:
         wait_until(lambda: examples_seen(up, job) > saved, seconds=60)
         document = httpx.get(f"{up.url}/v1/jobs/{job}").json()
         assert (document["status"], document["fence"], document["attempt"]) == ("running", 2, 0)
+
+
+def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
+    """Open event streams neither hold a stop up nor end in a traceback; the follower learns that its job is saved."""
+    with running_up(tmp_path / "data") as up:
+        start_long_job(up)
+        command = [sys.executable, "-m", "app.cli", "train", "digits", "--examples", "1000000", "--url", up.url]
+        with subprocess.Popen(
+            command, cwd=HOUSE, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as follower:
+            assert follower.stdout is not None
+            assert follower.stdout.readline().startswith("Job ")
+            assert follower.stdout.readline().startswith("queued")
+            began = time.monotonic()
+            api = up.child("uvicorn")
+            os.kill(api, signal.SIGTERM)
+            wait_until(lambda: api not in processes(), seconds=4)
+            assert time.monotonic() - began < 4
+            assert up.stop(signal.SIGINT) == 0
+            _, errors = follower.communicate(timeout=60)
+        assert follower.returncode == 1
+        assert "is saved and goes on with the next ganvil up" in errors
+        assert "Traceback" not in errors + up.text
 
 
 def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> None:

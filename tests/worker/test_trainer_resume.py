@@ -55,7 +55,7 @@ def test_the_program_goes_on_after_it_was_stopped(tmp_path: Path, data: Path, un
 
 def test_the_program_stops_when_its_parents_pipe_ends(tmp_path: Path, data: Path) -> None:
     """The end of the inherited pipe is a request to stop, however the parent died."""
-    run = write_run(tmp_path / "run", data, budget={"examples": 10**9}, schedule={"tick": 80, "grid": 10**9})
+    run = write_run(tmp_path / "run", data, budget={"examples": 800_000}, schedule={"tick": 80, "grid": 10**9})
     read, write = os.pipe()
     with start(run, "--stop-fd", str(read), pass_fds=(read,)) as program:
         os.close(read)

@@ -141,7 +141,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"seeds": "0-999999999999"}, "seeds"),
     ({"seeds": ""}, "seeds"),
     ({"seeds": list(range(LIMIT + 1))}, "seeds"),
-    ({"seeds": ["a"] * 50_000}, "seeds"),
+    ({"seeds": ["a"] * 9_000}, "seeds"),
     ({"seeds": "1", "n": 1}, "n"),
     ({"seeds": [1], "seed": 1}, "seed"),
     ({"class": "bird"}, "class"),
