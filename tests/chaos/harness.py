@@ -5,10 +5,11 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ class Installation:
     def start_worker(self) -> subprocess.Popen[bytes]:
         program = ["-m", "celery", "-A", "worker.tasks", "worker", "--pool", "threads", "--concurrency", "3"]
         return self._start(*program, "-Q", "train,io", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGSTOP, at a moment when the process does not hold SQLite's one write lock: that, no lease could take from it."""
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            with closing(sqlite3.connect(self.settings.data_dir / "ganvil.db", timeout=0.2)) as connection:
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    process.send_signal(signal.SIGCONT)
+                else:
+                    return
 
     def start_api(self) -> tuple[subprocess.Popen[bytes], str]:
         """The process and its URL, once it is ready."""

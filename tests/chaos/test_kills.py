@@ -57,7 +57,7 @@ def test_worker_is_frozen_past_its_lease(house: Installation, dataset: str, undi
     frozen = house.start_worker()
     job_id = house.submit(dataset)
     house.wait_for_examples(job_id)
-    frozen.send_signal(signal.SIGSTOP)
+    house.freeze(frozen)
     house.start_worker()
     house.wait_for_end(job_id)
     before = house.rows(Job)
