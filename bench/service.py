@@ -65,14 +65,15 @@ def main() -> None:
         (prepared,) = (path.parent for path in Path(folder).glob("data/objects/datasets/*/*/dataset.json"))
         for _ in range(options.rounds):
             job, measured = through_the_service(client, dataset.id, options.examples)
-            rounds.append(measured | {"alone": alone(job.config, prepared)})
+            threads = (job.fingerprint or {})["threads"]  # what the worker decided
+            rounds.append(measured | {"alone": alone(job.config | {"threads": threads}, prepared)})
     report(options, job, rounds)
 
 
 def report(options: argparse.Namespace, job: Job, rounds: list[dict[str, float]]) -> None:
     """One table and one JSON line."""
     columns = ("alone", "rate", "first_step", "first_grid", "first_trained_grid")
-    print(f"{options.examples} examples, {job.config['threads']} threads, preset {job.preset}")
+    print(f"{options.examples} examples, {(job.fingerprint or {})['threads']} threads, preset {job.preset}")
     print(
         f"{'round':>6} {'alone img/s':>12} {'service img/s':>14} {'first step s':>13} {'first grid s':>13} {'trained grid s':>15}"
     )
