@@ -64,12 +64,9 @@ def submit(
     seed: int | None = None,
     priority: int = 0,
     metadata: Document | None = None,
-    has_gpu: bool = False,
 ) -> Job:
     """Queue a job. Raises as `plan` does, and Invalid for a priority or metadata that cannot be kept."""
-    planned = plan(
-        session, dataset=dataset, model=model, preset=preset, config=config, budget=budget, seed=seed, has_gpu=has_gpu
-    )
+    planned = plan(session, dataset=dataset, model=model, preset=preset, config=config, budget=budget, seed=seed)
     time = clock(session)
     job = Job(
         id=new_id("job"), status="queued", desired="run", attempt=0, fence=0, last_seq=0, claimed_examples=0,

@@ -37,7 +37,6 @@ def plan(
     config: Document | None = None,
     budget: Document | None = None,
     seed: int | None = None,
-    has_gpu: bool = False,
 ) -> Plan:
     """Resolve a request into a whole config that fits the data set, given by id or name.
 
@@ -48,8 +47,7 @@ def plan(
     model = source.name if model is None else names.validate(model, "#/model")
     spec = datasets.spec(source)
     overrides = config or {}
-    if preset is None:
-        preset = presets.choose_preset(spec, has_gpu)
+    preset = presets.DEFAULT_PRESET if preset is None else preset
     if seed is None and "seed" not in overrides:
         seed = secrets.randbelow(SERVER_SEEDS)
     resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)

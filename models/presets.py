@@ -66,9 +66,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def choose_preset(data: DataSpec, has_gpu: bool) -> str:  # noqa: ARG001 - the seam where the choice will grow
-    """The preset for somebody who names none."""
-    return "fast"
+DEFAULT_PRESET = "fast"  # for somebody who names none
 
 
 def resolve(
