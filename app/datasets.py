@@ -23,10 +23,9 @@ from sqlalchemy.orm import Session
 from app import leases, names
 from app.db import clock, now
 from app.errors import Conflict, FieldError, Gone, InUse, Invalid, InvalidState, NotFound
-from app.lifecycle import ENDED
 from app.paging import DEFAULT_LIMIT, fetch_page
 from app.storage import Storage
-from app.tables import Dataset, Document, Job, new_id
+from app.tables import ENDED, Dataset, Document, Job, new_id
 from models.config import DataSpec
 
 BUILTINS = ("digits",)

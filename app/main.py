@@ -11,19 +11,20 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from app import docs, logs, problems
-from app.auth import Authentication, check_bind
+from app import logs
 from app.db import Database
-from app.docs import DocumentedAPI
-from app.events import Follower
-from app.middleware import BodyLimit, RequestContext
+from app.http import openapi, problems
+from app.http.auth import Authentication, check_bind
+from app.http.events import Follower
+from app.http.middleware import BodyLimit, RequestContext
+from app.http.openapi import DocumentedAPI
+from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
 from app.routes import catalog, datasets, generations, jobs, models, operations, progress, samples
 from app.sampling import Sampler
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
-from app.uploads import clear_stale, incoming
 
 ROUTERS = (datasets, jobs, progress, models, samples, generations, catalog, operations)
 UPLOADS = "/v1/datasets"
@@ -40,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.under_way = set()
     for module in ROUTERS:
         app.include_router(module.router)
-    docs.install(app)
+    openapi.install(app)
     problems.install(app)
 
     def body_limit(scope: Scope) -> int:

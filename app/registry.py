@@ -20,12 +20,11 @@ from sqlalchemy import func, select, union
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import history, names
+from app import names
 from app.db import clock
 from app.errors import Conflict, FieldError, Gone, InUse, Invalid, InvalidState, NotFound
-from app.lifecycle import ENDED, locked
 from app.paging import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, encode_cursor
-from app.tables import Checkpoint, Dataset, Document, Job, ModelAlias, ModelVersion
+from app.tables import ENDED, Checkpoint, Dataset, Document, Job, ModelAlias, ModelVersion
 
 SNAPSHOT_FILES = ("generator.safetensors", "model.json")
 PUBLISH_ATTEMPTS = 100  # one is lost to each transaction that publishes to the same name at the same time
@@ -92,7 +91,9 @@ def publish_checkpoint(session: Session, checkpoint_id: str, name: str | None = 
         names.validate(name, "#/model")
     checkpoint = _checkpoint(session, checkpoint_id)
     # The lock holds off a deletion of the job, which would take the snapshot's objects along.
-    job = locked(session, checkpoint.job_id)
+    job = session.get(Job, checkpoint.job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise NotFound(f"Checkpoint {checkpoint_id} was deleted with its job.")
     return publish(session, name=name or job.model_name, checkpoint=checkpoint, job=job)
 
 
@@ -116,7 +117,7 @@ def resolve(session: Session, ref: str) -> Resolved:
     """The snapshot that `ref` means now. Raises NotFound, Gone (deleted) and InvalidState (a job without a snapshot yet)."""
     if ref.startswith(("ckpt_", "job_")):
         checkpoint = _checkpoint(session, ref) if ref.startswith("ckpt_") else _newest_checkpoint(session, ref)
-        job = history.get(session, checkpoint.job_id)
+        job = session.get_one(Job, checkpoint.job_id)
         info = describe(job, session.get_one(Dataset, job.dataset_id))
         return _resolved(ref, checkpoint, label=checkpoint.id, info=info, pinned=ref == checkpoint.id)
     version = _version(session, ref)

@@ -11,6 +11,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Document = dict[str, Any]
 
+ENDED = frozenset({"succeeded", "failed", "cancelled"})  # statuses of a job that no worker has or waits for
+
 _LIVE = text("deleted_at IS NULL")
 
 

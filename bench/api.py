@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import httpx
 
-from app.demo import handwritten_digits, service
-from app.redis_server import free_port
+from app.cli.demo import handwritten_digits, service
+from app.up.redis_server import free_port
 
 STARTS = 3
 JOB = {"dataset": "digits", "budget": {"examples": 1_000_000}, "seed": 1}

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from app.demo import service
+from app.cli.demo import service
 
 HOUSE = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.02

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from app.cli.demo import handwritten_digits, service
 from app.client import Client
-from app.demo import handwritten_digits, service
 from app.schemas.jobs import Job
 
 STEP_TARGET, GRID_TARGET, RATIO_TARGET = 6.0, 10.0, 0.98

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from app.redis_server import find_executable, free_port
+from app.up.redis_server import find_executable, free_port
 from tests.servers import postgres_programs
 from tests.source import HOUSE
 

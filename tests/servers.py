@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import redis
 
-from app.redis_server import embedded_redis, free_port
+from app.up.redis_server import embedded_redis, free_port
 
 START_SECONDS = 30.0
 

@@ -9,32 +9,22 @@ from tests.source import HOUSE, eager_closure, imports, modules, tops
 LAYERS: dict[str, set[str]] = {
     "settings and errors": {"errors", "settings", "logs"},
     "base": {
-        "tables",
-        "db",
-        "migrations",
-        "leases",
-        "paging",
-        "names",
-        "storage",
-        "queue",
-        "uploads",
-        "formats",
-        "bundles",
+        *("tables", "db", "migrations", "leases", "paging", "names"),
+        *("storage", "queue", "formats", "bundles"),
     },
-    "domain": {
-        *("datasets", "preview", "jobs", "plans", "lifecycle", "turns", "reports", "history", "sweep", "workers"),
-        *("registry", "sampling", "downloads", "health"),
-    },
-    "http": {"schemas", "problems", "auth", "middleware", "docs", "deps", "events", "idempotency"},
+    "data sets and models": {"datasets", "preview", "registry", "sampling"},
+    "jobs": {"jobs"},
+    "operations": {"sweep", "workers", "health"},
+    "http": {"schemas", "http"},
     "routes": {"routes"},
     "application": {"main"},
-    "tools": {"client", "transport", "progress", "up", "guard", "processes", "datalock", "redis_server", "demo"},
+    "tools": {"client", "up"},
     "command": {"cli"},
 }
 MODELS_MAY_USE = {"torch", "numpy", "PIL", "pydantic", "safetensors"}
 TORCH_FREE = ("models.config", "models.catalog", "models.presets", "models.randomness")
 # The local programs, which run on a machine with neither broker nor database.
-PROGRAMS = ("worker.trainer", "worker.data")
+PROGRAMS = ("worker.trainer.__main__", "worker.data.__main__")
 SERVICE_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "obstore", "httpx"}
 
 

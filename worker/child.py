@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.processes import status_of
+from app.up.processes import status_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOG_TAIL_BYTES = 4096

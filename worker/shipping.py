@@ -11,9 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from app import history, jobs
+from app import jobs
 from app.errors import NotFound
-from app.jobs import NewCheckpoint, NewEvent
+from app.jobs import NewCheckpoint, NewEvent, history
 from app.registry import SNAPSHOT_FILES
 from app.storage import Storage
 from app.tables import Checkpoint

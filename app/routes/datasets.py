@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
 from app import datasets, formats
-from app.deps import (
+from app.http.clearing import clearing
+from app.http.deps import (
     BellDep,
     Cursor,
     DatabaseDep,
@@ -20,15 +21,14 @@ from app.deps import (
     SettingsDep,
     StorageDep,
 )
-from app.docs import without_null
-from app.downloads import not_modified
-from app.idempotency import Created, OnceDep
+from app.http.downloads import not_modified
+from app.http.idempotency import Created, OnceDep
+from app.http.openapi import without_null
+from app.http.uploads import Upload, incoming, receive_upload
 from app.paging import DEFAULT_LIMIT
 from app.preview import preview_examples
-from app.routes.clearing import clearing
 from app.schemas.base import Page, binary, problems
 from app.schemas.datasets import Dataset, ImportRequest, UploadForm
-from app.uploads import Upload, incoming, receive_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

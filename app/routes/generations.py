@@ -15,12 +15,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
-from app.deps import DatabaseDep, SamplerDep, SettingsDep
 from app.errors import FieldError, Invalid
 from app.formats import BY_MEDIA_TYPE, FORMATS, Format, check_grid
+from app.http.answers import resolve, sample_headers, unless_client_leaves
+from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
+from app.http.negotiation import choose_media_type
 from app.registry import Resolved
-from app.routes.answers import resolve, sample_headers, unless_client_leaves
-from app.routes.negotiation import choose_media_type
 from app.sampling import Sampler, Samples
 from app.sampling.labels import index_of
 from app.sampling.seeds import check_all, consecutive, draw, parse

@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from app import jobs, tables
 from app.db import Database
-from app.deps import BellDep, Cursor, DatabaseDep, JobRef, Limit, StorageDep, find_job
-from app.idempotency import Created, OnceDep
+from app.http.clearing import clearing
+from app.http.deps import BellDep, Cursor, DatabaseDep, JobRef, Limit, StorageDep, find_job
+from app.http.idempotency import Created, OnceDep
 from app.paging import DEFAULT_LIMIT
 from app.queue import Bell
-from app.routes.clearing import clearing
 from app.schemas.base import Page, Responses, problems
 from app.schemas.jobs import Job, JobPlan, JobRequest, JobUpdate, Status
 

@@ -7,11 +7,11 @@ from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from app import registry
-from app.deps import Cursor, DatabaseDep, Limit, ModelName, ModelRef, StorageDep
-from app.downloads import send_object
+from app.http.clearing import clearing
+from app.http.deps import Cursor, DatabaseDep, Limit, ModelName, ModelRef, StorageDep
+from app.http.downloads import send_object
 from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT
-from app.routes.clearing import clearing
 from app.schemas.base import Page, binary, problems
 from app.schemas.models import Alias, AliasRequest, Model, Snapshot
 

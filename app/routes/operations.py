@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from app import health, history, workers
-from app.deps import DatabaseDep, SettingsDep, StorageDep
+from app import health, workers
+from app.http.deps import DatabaseDep, SettingsDep, StorageDep
+from app.jobs import history
 from app.schemas.base import Listing
 from app.schemas.operations import Live, Queue, Readiness, Worker
 

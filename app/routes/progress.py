@@ -9,12 +9,13 @@ from fastapi.sse import EventSourceResponse
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app import formats, history, registry
+from app import formats, registry
 from app.db import Database
-from app.deps import LATEST, Cursor, DatabaseDep, FollowerDep, JobRef, Limit, StorageDep, find_job
-from app.downloads import not_modified
 from app.errors import NotFound
-from app.idempotency import Created, OnceDep
+from app.http.deps import LATEST, Cursor, DatabaseDep, FollowerDep, JobRef, Limit, StorageDep, find_job
+from app.http.downloads import not_modified
+from app.http.idempotency import Created, OnceDep
+from app.jobs import history
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import MAX_INTEGER, Page, Responses, binary, problems
 from app.schemas.jobs import Checkpoint, EventKind, EventPage, Grid, Metrics

@@ -4,17 +4,17 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.deps import DatabaseDep, ModelRef, SamplerDep, SettingsDep
-from app.downloads import not_modified
 from app.formats import BY_EXTENSION, FORMATS, Format, check_grid
-from app.registry import Resolved
-from app.routes.answers import (
+from app.http.answers import (
     cache_headers,
     head_of,
     resolve,
     sample_headers,
     unless_client_leaves,
 )
+from app.http.deps import DatabaseDep, ModelRef, SamplerDep, SettingsDep
+from app.http.downloads import not_modified
+from app.registry import Resolved
 from app.sampling import Sampler
 from app.sampling.labels import index_of
 from app.sampling.seeds import MAX_SEED, parse

@@ -150,5 +150,5 @@ def binary(media_type: str) -> Responses:
 
 
 def problems(*statuses: int) -> Responses:
-    """The error answers of an operation, for its `responses`. Those that every operation may give are added by `app.docs`."""
+    """The error answers of an operation, for its `responses`. Those that every operation may give are added by `app.http.openapi`."""
     return {status: {"model": Problem, "description": HTTPStatus(status).phrase.capitalize()} for status in statuses}

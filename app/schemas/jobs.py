@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from app import plans, tables
+from app import tables
+from app.jobs import plans
 from app.schemas.base import MAX_INTEGER, Body, Failure, JsonObject, Metadata, Text, Time, View
 from app.schemas.datasets import Name
 from models import config

@@ -9,9 +9,8 @@ import pytest
 from app import datasets
 from app.db import Database
 from app.errors import Gone, InUse, InvalidState, LeaseLost, NotFound
-from app.lifecycle import ENDED
 from app.storage import Storage
-from app.tables import Dataset
+from app.tables import ENDED, Dataset
 from models.config import DataSpec
 from tests.factories import make_dataset, make_job
 

@@ -18,13 +18,14 @@ import httpx
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app import datasets, history, jobs
+from app import datasets, jobs
 from app.db import Database
+from app.jobs import history
 from app.queue import Bell
-from app.redis_server import free_port
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Base, Dataset, Event, Job, ModelVersion
+from app.up.redis_server import free_port
 from tests.factories import make_dataset
 from tests.servers import wait_until
 

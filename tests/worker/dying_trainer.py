@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from models.adam import Adam
-from worker import checkpoint, trainer
 from worker.runlog import RunLog
+from worker.trainer import __main__ as trainer
+from worker.trainer import checkpoint
 
 
 def die() -> None:

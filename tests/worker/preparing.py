@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tests.source import HOUSE
 from tests.strategies import write_zip
-from worker.data import prepare
-from worker.dataset.members import DataError
-from worker.dataset.progress import Progress
+from worker.data.members import DataError
+from worker.data.prepare import prepare
+from worker.data.progress import Progress
 
 
 @dataclass

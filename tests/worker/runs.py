@@ -12,9 +12,9 @@ import torch
 
 from models.catalog import parse_config
 from models.config import TrainingConfig
-from worker.loader import open_data
 from worker.runlog import RunLog
-from worker.trainer import train
+from worker.trainer.loader import open_data
+from worker.trainer.loop import train
 
 CONFIG: dict[str, Any] = {
     "network": {"family": "dcgan", "z_dim": 8, "width": 4, "conditional": True},

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from app import history, jobs
+from app import jobs
+from app.jobs import history
 from app.tables import Dataset, Job
 from tests.factories import make_dataset, make_job
 from tests.servers import wait_until

@@ -15,7 +15,7 @@ from httpx import Client, Response
 from PIL import Image
 
 from app.errors import NotAcceptable
-from app.routes.negotiation import choose_media_type
+from app.http.negotiation import choose_media_type
 from tests.app.routes.gallery import CLASSES, gallery
 from tests.servers import wait_until
 

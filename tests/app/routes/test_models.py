@@ -6,7 +6,8 @@ import pytest
 from fastapi import FastAPI
 from httpx import Client
 
-from app import history, jobs, registry
+from app import jobs, registry
+from app.jobs import history
 from tests.factories import claimed, make_job, new_checkpoint
 
 WEIGHTS = bytes(range(256)) * 40

@@ -1,0 +1,1 @@
+"""What every route has in common: who may call, what comes in, what goes out, what an error looks like."""

@@ -1,0 +1,125 @@
+"""The OpenAPI document, and the pages that show it. Swagger UI and ReDoc come from the package: nothing leaves the machine."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+from app.http.problems import MEDIA_TYPE
+
+WEB = Path(__file__).parents[1] / "web"
+SAME_ORIGIN_ONLY = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+        "font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+}
+DESCRIPTION = """
+Trains generative adversarial networks on your images and serves what they learned.
+
+Import a data set, submit a job, watch it, and fetch images by URL while it trains and for as long as you keep the model. Start
+with `POST /v1/datasets/import` and, when its data set is `ready`, `POST /v1/jobs`: the examples below are about what these two
+make, so each works as it stands.
+
+- Work that goes on answers 202 and is looked at again; lists come in pages, newest first: give `next_cursor` back as `cursor`.
+- Errors are `application/problem+json` with a stable `code`; each names the field and what to do.
+- A POST that creates something takes an `Idempotency-Key` and may then be repeated without harm.
+"""
+TAGS = [
+    {"name": "datasets", "description": "Images to learn from."},
+    {"name": "jobs", "description": "Training: submit, steer, watch. `latest` stands for the newest job."},
+    {"name": "models", "description": "What was learned: versions, aliases, downloads."},
+    {"name": "samples", "description": "Generated images. A seed is an address: the same one gives the same image."},
+    {"name": "catalog", "description": "What can be asked for."},
+    {"name": "operations", "description": "Health, queue and workers."},
+]
+# What any operation may answer, beside its own: see app.http.problems.
+EVERYWHERE = {
+    "401": "An API key is needed",
+    "403": "Not from here",
+    "503": "The database or the object storage does not answer",
+}
+WRITING = {"507": "No space is left"}
+WITH_BODY = {"400": "The body cannot be read", "413": "The body is too large"}
+
+
+class DocumentedAPI(FastAPI):
+    """FastAPI with our OpenAPI document: the function's name is the operation's id, and errors are what they really are."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            title="Ganvil",
+            version="1",
+            description=DESCRIPTION,
+            openapi_tags=TAGS,
+            docs_url=None,
+            redoc_url=None,
+            redirect_slashes=False,
+            generate_unique_id_function=_operation_id,
+            **options,
+        )
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = _completed(super().openapi())
+        return self.openapi_schema
+
+
+def install(app: FastAPI) -> None:
+    """Add the pages /docs and /redoc and what they load."""
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> RedirectResponse:
+        return RedirectResponse("docs")
+
+    @app.get("/docs", include_in_schema=False)
+    async def swagger() -> FileResponse:
+        return FileResponse(WEB / "swagger.html", headers=SAME_ORIGIN_ONLY)
+
+    @app.get("/redoc", include_in_schema=False)
+    async def redoc() -> FileResponse:
+        return FileResponse(WEB / "redoc.html", headers=SAME_ORIGIN_ONLY)
+
+    app.mount("/static", StaticFiles(directory=WEB / "static"), name="static")
+
+
+def without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of something that may be left out, but cannot be null where it stands: in a URL, a header, a form."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    described = {name: value for name, value in schema.items() if name not in {"anyOf", "title", "default"}}
+    return {**kinds[0], **described}
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    """Declares the bearer key and the errors that middleware and handlers answer with."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            open_to_all = path.startswith("/health/")
+            operation["security"] = [] if open_to_all else [{"key": []}]
+            for parameter in operation.get("parameters", []):
+                parameter["schema"] = without_null(parameter["schema"])
+            answers = operation["responses"]
+            if open_to_all:  # an unready service says so with its components
+                continue
+            common = (
+                EVERYWHERE | ({} if method == "get" else WRITING) | (WITH_BODY if "requestBody" in operation else {})
+            )
+            for status, description in common.items():
+                answers.setdefault(status, {"description": description})
+            for status, answer in answers.items():
+                if status >= "400":
+                    answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            operation["responses"] = dict(sorted(answers.items()))
+    return document

@@ -1,0 +1,53 @@
+"""When things happen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.worker.runs import config
+from worker.trainer.timetable import MOST_CHECKPOINTS, MOST_GRIDS, MOST_TICKS, make_timetable, probed_total
+
+
+@given(st.integers(1, 10**9), st.integers(1, 64))
+def test_everything_falls_on_whole_batches(examples: int, batch_size: int) -> None:
+    """The total is the budget rounded up to a batch, the intervals are multiples of one."""
+    timetable = make_timetable(config(budget={"examples": examples}, schedule={}, batch_size=batch_size), 100)
+    assert 0 <= timetable.total - examples < batch_size
+    for interval in (timetable.tick, timetable.grid, timetable.checkpoint):
+        assert interval > 0
+        assert interval % batch_size == 0
+
+
+def test_long_runs_are_looked_at_no_less_often() -> None:
+    """A long run still saves every so many examples, so that a crash loses little."""
+    timetable = make_timetable(config(budget={"examples": 10**8}, schedule={}), 100)
+    assert (timetable.tick, timetable.grid, timetable.checkpoint) == (25_000, 250_000, 100_000)
+
+
+def test_a_budget_in_seconds_has_no_end_before_it_was_probed() -> None:
+    """Until then nothing is complete; afterwards the frozen total counts."""
+    seconds = config(budget={"seconds": 60}, schedule={})
+    assert make_timetable(seconds, 100).total is None
+    assert not make_timetable(seconds, 100).complete(10**12)
+    assert make_timetable(seconds, 100, probed=799).total == 800
+
+
+@pytest.mark.parametrize(
+    ("seconds", "elapsed", "seen", "speed", "total"),
+    [(100, 4.9, 4_000, 1000, None), (100, 5, 4_000, 1000, 99_000), (2, 0.1, 10, 50, None), (2, 0.5, 10, 50, 85), (1, 9, 800, 100, 1)],
+)  # fmt: skip
+def test_the_probe_extrapolates_the_speed(
+    seconds: float, elapsed: float, seen: int, speed: float, total: int | None
+) -> None:
+    """After a twentieth to a tenth of the time, what is left is filled at the speed of now."""
+    assert probed_total(seconds, elapsed, seen, speed) == total
+
+
+def test_a_schedule_cannot_fill_the_disk() -> None:
+    """However close a schedule asks for, a run makes a bounded number of ticks, grids and checkpoints."""
+    asked = {"tick": 1, "grid": 1, "checkpoint": 1}
+    timetable = make_timetable(config(budget={"examples": 10**9}, schedule=asked), 100)
+    counts = [10**9 / every for every in (timetable.tick, timetable.grid, timetable.checkpoint)]
+    assert counts[0] <= MOST_TICKS
+    assert counts[1] <= MOST_GRIDS
+    assert counts[2] <= MOST_CHECKPOINTS

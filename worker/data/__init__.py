@@ -1,0 +1,25 @@
+"""Prepare a data set: `python -m worker.data PREPARE_DIR [--stop-fd N] [--processes N]`.
+
+PREPARE_DIR/prepare.json, in:
+
+    {"source": {"kind": "archive", "path": "/abs/upload.zip"} or {"kind": "builtin", "name": "digits"},
+     "options": {"resolution": int or null, "fit": "crop" | "pad" | "stretch"},      (null and crop where left out)
+     "limits": {"members", "total_bytes", "member_bytes", "ratio", "pixels", "prepared_bytes"}}    (members.Limits where left out)
+
+Out, all at once at the end:
+
+    examples.npy    uint8 [N, H, W, C], ordered by class and then path, both naturally
+    labels.npy      int64 [N], indices into the classes; -1 throughout when there are none
+    dataset.json    {"examples", "height", "width", "channels", "classes": [{"name", "count"}], "sha256", "report": {
+                     "skipped": [{"file", "reason"}] (100 at most), "skipped_total", "ignored" (clutter such as .DS_Store),
+                     "duplicates", "sizes": [{"width", "height", "count"}] (the 50 most frequent), "conversions": {name: count}}}
+    events.jsonl    appended: "progress" {"done", "total"} in images, at least once a second; last one of "finished",
+                    "failed" {"code", "message"}, "stopped"
+
+Exit status 0 after finished or stopped, 1 after failed. Stops on SIGTERM, SIGINT and when the pipe on --stop-fd closes.
+
+The rules stand in the modules beside this: `layout` says which images are used and how they are labelled, `images` how each becomes an
+example, `plan` which shape they all get, `archives` and `arrays` what can be read. Images that cannot be decoded are left out and
+listed; more than a tenth of them fail the preparation. `sha256` is over shape, classes, examples and labels. Memory does not grow
+with the number of images but for 17 bytes each: label, digest (for counting duplicates) and whether it is sound.
+"""

@@ -1,0 +1,80 @@
+"""The command line of the trainer, and what a run that fails says."""
+
+import argparse
+import errno
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from models import catalog
+from models.config import ConfigError, TrainingConfig
+from worker.faults import without_folders
+from worker.runlog import RunLog
+from worker.stop import StopSignal
+from worker.trainer.loader import Data, DataFileError, open_data
+from worker.trainer.loop import train
+from worker.trainer.recorder import TrainingFailed
+
+
+def read_run(run_dir: Path) -> tuple[TrainingConfig, Data]:
+    """What `run.json` asks for. Raises ConfigError, DataFileError."""
+    try:
+        run = json.loads((run_dir / "run.json").read_bytes())
+    except OSError as error:
+        raise ConfigError([("", f"run.json cannot be read: {error.strerror}")]) from error
+    except ValueError as error:
+        raise ConfigError([("", f"run.json is not JSON: {error}")]) from error
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict) or not isinstance(run.get("data"), str):
+        raise ConfigError([("", 'run.json must be {"config": {...}, "data": "folder of a prepared data set"}')])
+    return catalog.parse_config(run["config"]), open_data(Path(run["data"]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m worker.trainer", description="Train a GAN in a run directory.")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--stop-fd", type=int, help="stop when the pipe at this file descriptor ends")
+    options = parser.parse_args(arguments)
+    should_stop = StopSignal(options.stop_fd)
+    if not options.run_dir.is_dir():
+        parser.error(f"{options.run_dir} is not a directory")
+    log = RunLog(options.run_dir / "events.jsonl")
+    try:
+        config, data = read_run(options.run_dir)
+        train(config, data, options.run_dir, should_stop, log)
+    except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
+        code, message = explain(error)
+        log.write("failed", code=code, message=message)
+        print(message, file=sys.stderr)  # noqa: T201 - a program's stderr
+        return 1
+    return 0
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """The code and the sentence that the last line of a failed run carries."""
+    match error:
+        case TrainingFailed():
+            return error.code, error.message
+        case ConfigError():
+            return "config", f"This config cannot be trained: {error}"
+        case DataFileError():
+            return "data", without_folders(str(error))
+        case _ if is_out_of_memory(error):
+            return "out_of_memory", "The device ran out of memory; use a smaller batch_size, network or image size."
+        case OSError(errno=errno.ENOSPC):
+            return "disk_full", "The disk is full: a checkpoint could not be written."
+        case _:
+            return "io", f"Reading or writing failed: {without_folders(str(error))}"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """On a GPU, in numpy, or in torch on the CPU, which says so in its message only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
