@@ -4,6 +4,7 @@ A transaction either reads or writes, and says so when it begins. A writing one 
 IMMEDIATE): one that began as a reader and upgrades fails immediately whatever the busy timeout when another has written since.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, create_engine, event, make_url, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, Float, create_engine, event, make_url, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -34,6 +35,7 @@ _CLASHES = {
     "23503",  # foreign_key_violation
 }
 _FULL = {sqlite3.SQLITE_FULL, "53100"}  # disk_full
+_IDLE_IN_TRANSACTION = "25P03"  # idle_in_transaction_session_timeout
 # SQLite's codes that tell of the moment or the machine, and not of our SQL. With PostgreSQL the class of the error tells.
 _TRANSIENT = {
     sqlite3.SQLITE_BUSY,
@@ -92,9 +94,7 @@ class Database:
         url = make_url(self.settings.database_url)
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(self.settings.database_url)
-        url = url.set(drivername="postgresql+psycopg")
-        # One connection for each thread of the web server's pool; more wait for one at most as long as SQLite's would.
-        return create_engine(url, pool_size=10, max_overflow=30, pool_timeout=BUSY_TIMEOUT_SECONDS, pool_pre_ping=True)
+        return _postgresql_engine(url, self.settings.lease_seconds)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -128,6 +128,9 @@ class Database:
         engine = self.engine.execution_options(ganvil_writes=True, ganvil_migrates=True)
         with translated_errors(), engine.begin() as connection:
             if connection.dialect.name == "postgresql":
+                # The others wait however long the one that works takes; it may think between its statements, but not freeze.
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '1min'"))
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -157,7 +160,7 @@ def translated_errors() -> Iterator[None]:
     """Turn the driver's errors about the moment or the machine into ours; errors in our own SQL pass through."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout, IntegrityError) as error:
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout, IntegrityError) as error:
         translated = _translate(error)
         if translated is None:
             raise
@@ -170,12 +173,32 @@ def _translate(error: Exception) -> GanvilError | None:
     if isinstance(error, IntegrityError):
         taken = "Another request changed the same thing at the same time; look at it again and retry."
         return Conflict(taken) if code in _CLASHES else None
+    if isinstance(error, InternalError) and code != _IDLE_IN_TRANSACTION:
+        return None
     if code in _FULL:
         return StorageFull("The disk of the database is full.")
     if isinstance(cause, sqlite3.Error) and (not isinstance(code, int) or code & 0xFF not in _TRANSIENT):
         return None
     return Unavailable(
         "The database cannot be reached or is busy; try again in a moment.", headers={"Retry-After": "2"}
+    )
+
+
+def _postgresql_engine(url: URL, lease_seconds: float) -> Engine:
+    # A client that freezes or loses its network within a transaction keeps its rows locked, and the sweep passes over locked
+    # rows: without a limit no lease could ever take them away. Whoever waits for such a row waits longer than the server does
+    # and so gets it; and a renewal sent after half a lease still comes in time.
+    wait_seconds = min(BUSY_TIMEOUT_SECONDS, lease_seconds / 3)
+    limits = {"lock_timeout": wait_seconds, "idle_in_transaction_session_timeout": wait_seconds * 0.75}
+    options = [f"-c {name}={math.ceil(seconds * 1000)}" for name, seconds in limits.items()]
+    options += url.normalized_query.get("options", ())  # the last word is the operator's
+    # One connection for each thread of the web server's pool; more wait for one at most as long as SQLite's would.
+    return create_engine(
+        url.set(drivername="postgresql+psycopg").update_query_dict({"options": " ".join(options)}),
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=BUSY_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
     )
 
 

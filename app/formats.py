@@ -95,20 +95,6 @@ def check_grid(n: int, columns: int, scale: int, *, height: int, width: int, for
     )
 
 
-def tile(images: NDArray[np.uint8], columns: int, scale: int = 1) -> Picture:
-    """One picture of uint8 [n, H, W, C] samples, row by row, each pixel repeated `scale` times; what is left over is black
-    (transparent with 4 channels).
-    """
-    n, height, width, channels = images.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
-    cells[:n] = images
-    grid = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    grid = grid.reshape(rows * height, columns * width, channels)
-    return grid.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
 def film_frames(png: bytes) -> int:
     """How many pictures of the size of this PNG one film may show: the larger they are, the fewer."""
     width, height = Image.open(BytesIO(png)).size

@@ -14,8 +14,9 @@ from starlette.types import Scope
 from app import logs
 from app.db import Database
 from app.http import openapi, problems
-from app.http.auth import Authentication, check_bind
+from app.http.auth import Authentication, check_bind, warn_of_short_keys
 from app.http.events import Follower
+from app.http.films import Films
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import DocumentedAPI
 from app.http.uploads import clear_stale, incoming
@@ -36,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = get_settings()
         logs.configure(settings.log_level)
     check_bind(settings.host, settings.api_keys)
+    warn_of_short_keys(settings.api_keys)
     app = DocumentedAPI(lifespan=lifespan)
     app.state.settings = settings
     app.state.under_way = set()
@@ -48,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return settings.upload_limit_bytes if scope["path"] == UPLOADS else settings.body_limit_bytes
 
     # The last one added is the first that a request meets.
-    app.add_middleware(BodyLimit, limit=body_limit)
+    app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)
     app.add_middleware(Authentication, api_keys=settings.api_keys)
     app.add_middleware(RequestContext)
     return app
@@ -64,6 +66,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(prepare, settings, state.database)
     state.bell = Bell(settings)
     state.sampler = Sampler(settings, state.storage)
+    state.films = Films()
     state.follower = Follower(state.database, settings)
     sweeper = Sweeper(state.database, state.bell, settings)
     sweeper.start()

@@ -37,10 +37,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on; anything but loopback needs api_keys.")
     port: int = Field(8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
-    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Bearer keys, separated by commas.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Bearer keys, long and random, separated by commas.")
 
     upload_limit_bytes: int = Field(2 * GIB, ge=1, description="The largest dataset upload.")
     body_limit_bytes: int = Field(MIB, ge=1, description="The largest body of any other request.")
+    upload_idle_seconds: float = Field(60, gt=0, description="How long a request may keep silent amid its body.")
     sync_generation_limit: int = Field(1024, ge=1, description="The most samples that one request may ask for.")
 
     archive_members_limit: int = Field(2_000_000, ge=1, description="The most members of an uploaded archive.")
@@ -80,6 +81,9 @@ class Settings(BaseSettings):
     follow_seconds: float = Field(1, gt=0, description="How often event streams look for news when Redis tells none.")
     ping_seconds: float = Field(15, gt=0, description="How often a silent event stream shows that it lives.")
     idempotency_seconds: float = Field(86_400, gt=0, description="How long the answer to an Idempotency-Key is kept.")
+    orphan_seconds: float = Field(
+        86_400, ge=3600, description="How long an object that no row names is kept: longer than any upload takes."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="The least that is logged.")
 
     sampler_threads: int = Field(1, ge=1, le=1024, description="CPU threads of the generator that serves samples.")

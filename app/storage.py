@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +35,8 @@ CHUNK_BYTES = 8 * 1024 * 1024
 UPLOADS_AT_ONCE = 2  # parts in flight: with CHUNK_BYTES it bounds the memory of a put
 KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 MAX_KEY_LENGTH = 255
+PAGE = 1000  # objects
+UNFINISHED = re.compile(r".+#[0-9]+")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -79,6 +81,13 @@ def open_s3(url: SplitResult) -> Backend:
 
 
 SCHEMES: dict[str, Callable[[SplitResult], Backend]] = {"file": open_file, "s3": open_s3}
+
+
+class Item(NamedTuple):
+    """An object in a listing, and when it was stored: seconds since the epoch, by the store's clock."""
+
+    key: str
+    modified: float
 
 
 class Storage:
@@ -168,11 +177,19 @@ class Storage:
             return False
         return True
 
+    def pages(self, prefix: str) -> Iterator[list[Item]]:
+        """The objects in the folder `prefix` and its subfolders, in no particular order, at most PAGE at a time.
+
+        They may be deleted while the listing goes on.
+        """
+        with self._translating(prefix):
+            for page in obstore.list(self._store, check_key(prefix), chunk_size=PAGE):
+                yield [Item(entry["path"], entry["last_modified"].timestamp()) for entry in page]
+
     def list(self, prefix: str) -> Iterator[str]:
         """The keys in the folder `prefix` and its subfolders, in no particular order."""
-        with self._translating(prefix):
-            for page in obstore.list(self._store, check_key(prefix), chunk_size=1000):
-                yield from (entry["path"] for entry in page)
+        for page in self.pages(prefix):
+            yield from (item.key for item in page)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; those that are not there count as deleted."""
@@ -191,6 +208,20 @@ class Storage:
     def delete_prefix(self, prefix: str) -> None:
         """Delete every object in the folder `prefix` and its subfolders."""
         self.delete(list(self.list(prefix)))
+
+    def clear_unfinished(self, prefix: str, before: float) -> None:
+        """Remove what writes into the folder `prefix` left behind that a crash cut off before that time.
+
+        S3 keeps such parts where no listing shows them: a rule of the bucket's has to remove them.
+        """
+        if self._folder is None:
+            return
+        with self._translating(prefix):
+            for folder, _, names in os.walk(self._folder / check_key(prefix)):
+                for path in (Path(folder, name) for name in names if UNFINISHED.fullmatch(name)):
+                    with suppress(FileNotFoundError):  # it has become an object, or another process removed it
+                        if path.stat().st_mtime < before:
+                            path.unlink()
 
     def ping(self) -> None:
         """Raise Unavailable unless the store answers us."""
@@ -255,6 +286,7 @@ def flush(path: Path) -> None:
 def link_or_copy(source: Path, target: Path) -> None:
     """Give `source` a second name, or copy it where that cannot be (another filesystem, someone else's file)."""
     try:
+        os.utime(source)  # both names have one age, and an object's counts from when it was stored
         target.hardlink_to(source)
     except FileNotFoundError:
         raise

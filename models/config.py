@@ -5,6 +5,7 @@ inside every checkpoint and model file. Lengths of time are counted in training 
 size or on the speed of the machine.
 """
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
@@ -85,6 +86,10 @@ class Budget(Section):
         if sum(value is not None for value in (self.examples, self.epochs, self.seconds)) != 1:
             raise ValueError("give exactly one of examples, epochs and seconds")
         return self
+
+    def total(self, examples: int) -> int | None:
+        """How many examples it comes to on a data set of so many; None for one in seconds."""
+        return math.ceil(self.epochs * examples) if self.epochs is not None else self.examples
 
 
 class Schedule(Section):

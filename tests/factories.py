@@ -1,12 +1,14 @@
 """Rows in the state that a test wants, made by the functions that make them in the service wherever these can."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app import jobs
-from app.db import clock
+from app import datasets, jobs
+from app.db import Database, clock
+from app.storage import Storage
 from app.tables import Checkpoint, Dataset, Job, new_id
 
 _numbers = itertools.count(1)
@@ -92,3 +94,9 @@ def make_checkpoint(session: Session, job: Job, examples_seen: int = 320, **colu
     session.add(checkpoint)
     session.flush()
     return checkpoint
+
+
+def upload(database: Database, storage: Storage, path: Path, filename: str, name: str | None = None) -> Dataset:
+    """The data set that an archive which was just received becomes."""
+    with datasets.stored_upload(storage, path=path, filename=filename) as stored, database.writing() as session:
+        return datasets.register_upload(session, stored, name=name, resolution=32, fit="pad")

@@ -14,7 +14,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "data sets and models": {"datasets", "preview", "registry", "sampling"},
     "jobs": {"jobs"},
-    "operations": {"sweep", "workers", "health"},
+    "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},
     "routes": {"routes"},
     "application": {"main"},

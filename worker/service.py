@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from app import workers
+from app import orphans, workers
 from app.db import Database
 from app.errors import GanvilError
 from app.queue import Bell
@@ -39,10 +39,11 @@ class Service:
         self.training = Slots(training_places(settings.train_slots, gpus))
         self.io = Slots([{}])
         self._sweeper = Sweeper(self.database, self.bell, settings)
+        self._clearer = threading.Thread(target=self._clear_orphans, name="orphans", daemon=True)
         self._life = threading.Thread(target=self._live, name="life", daemon=True)
 
     def start(self) -> None:
-        """Begin, in a thread: bring the schema up to date, look for work once, then sweep and beat until `close`."""
+        """Begin, in a thread: bring the schema up to date, look for work once, then sweep, beat and clear orphans until `close`."""
         self._life.start()
 
     def stop(self) -> None:
@@ -71,12 +72,23 @@ class Service:
         while not self._says(self.database.migrate) and not self._pause():
             pass
         self._sweeper.start()
+        self._clearer.start()
         self.bell.ring("train", self.training.total)
         self.bell.ring("io")
         while not self._pause():
             self._says(self._beat)
         self._sweeper.stop()
+        self._clearer.join()
         self._says(self._leave)
+
+    def _clear_orphans(self) -> None:
+        """Now and then, in a thread of its own: to go through a large storage takes long."""
+        while not self.stopping.is_set():
+            try:
+                orphans.clear(self.database, self.storage, self.stopping)
+            except GanvilError as error:  # the database or the storage is away: it is tried again in due time
+                log.warning("orphans.failed", error=error.detail)
+            self.stopping.wait(self.settings.orphan_seconds / 4)
 
     def _pause(self) -> bool:
         """Wait a little; whether this worker is to end."""

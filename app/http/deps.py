@@ -1,4 +1,4 @@
-"""What routes are handed: the parts that `app.main` made, who calls, and the parameters that many routes share.
+"""What routes are handed: the parts that `app.main` made, and who calls.
 
 A transaction is opened by the route itself, as `with database.writing() as session`, and not by a dependency: that would hold a
 thread of the pool while it waits for SQLite's write lock, and enough waiting writers would leave none to the one that has it.
@@ -7,7 +7,7 @@ The block ends, and commits, before the answer is sent: 201 means committed.
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app import jobs, tables
@@ -15,13 +15,12 @@ from app.db import Database
 from app.errors import NotFound
 from app.http.auth import Caller
 from app.http.events import Follower
-from app.paging import MAX_LIMIT
+from app.http.films import Films
+from app.http.parameters import LATEST
 from app.queue import Bell
 from app.sampling import Sampler
 from app.settings import Settings
 from app.storage import Storage
-
-LATEST = "latest"
 
 
 async def _settings(request: Request) -> Settings:
@@ -49,6 +48,11 @@ async def _follower(request: Request) -> Follower:
     return found
 
 
+async def _films(request: Request) -> Films:
+    found: Films = request.app.state.films
+    return found
+
+
 async def _sampler(request: Request) -> Sampler:
     found: Sampler = request.app.state.sampler
     return found
@@ -64,43 +68,9 @@ DatabaseDep = Annotated[Database, Depends(_database)]
 StorageDep = Annotated[Storage, Depends(_storage)]
 BellDep = Annotated[Bell, Depends(_bell)]
 FollowerDep = Annotated[Follower, Depends(_follower)]
+FilmsDep = Annotated[Films, Depends(_films)]
 SamplerDep = Annotated[Sampler, Depends(_sampler)]
 CallerDep = Annotated[Caller, Depends(_caller)]
-
-DatasetRef = Annotated[
-    str,
-    Path(
-        description="Id or name of a data set.",
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
-JobRef = Annotated[
-    str,
-    Path(
-        description="Id of a job; `latest` is the newest one.",
-        pattern=r"^[A-Za-z0-9_]{1,40}$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
-]
-ModelRef = Annotated[
-    str,
-    Path(
-        description="`name` (its newest version), `name:3`, `name@alias`, a checkpoint's id, or a job's (its newest snapshot).",
-        pattern=r"^[A-Za-z0-9._:@-]{1,160}$",
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
-ModelName = Annotated[
-    str,
-    Path(
-        description="Name of a model.",
-        pattern=r"^[A-Za-z0-9._-]{1,100}$",
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many to list.")]
-Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
 
 
 def find_job(session: Session, ref: str) -> tables.Job:

@@ -9,7 +9,8 @@ from fastapi.responses import Response, StreamingResponse
 from app.errors import RangeNotSatisfiable
 from app.storage import Storage
 
-RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
+RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+BEYOND = 2**64  # bytes, more than any file has
 
 
 def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
@@ -50,16 +51,22 @@ def requested_range(request: Request, size: int, etag: str) -> tuple[int, int] |
     match = RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if match is None or request.headers.get("if-range", etag) != etag:
         return None
-    first, last = match.groups()
-    if first:
-        start, end = int(first), min(int(last) + 1, size) if last else size
-    elif last:
-        start, end = max(0, size - int(last)), size
+    first, last = (_position(digits) if digits else None for digits in match.groups())
+    if first is not None:
+        start, end = first, size if last is None else min(last + 1, size)
+    elif last is not None:
+        start, end = max(0, size - last), size
     else:
         return None
-    if first and last and int(last) < int(first):
+    if first is not None and last is not None and last < first:
         return None  # malformed, and so to be ignored
     if start >= end:
         detail = f"The file has {size} bytes: ask for some within them."
         raise RangeNotSatisfiable(detail, headers={"Content-Range": f"bytes */{size}"})
     return start, end
+
+
+def _position(digits: str) -> int:
+    """The number, or one that lies beyond any file when it has more digits than that: Python refuses to read thousands."""
+    significant = digits.lstrip("0")
+    return int(significant or "0") if len(significant) < len(str(BEYOND)) else BEYOND

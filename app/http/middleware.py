@@ -1,5 +1,6 @@
 """What every request passes on its way in, as plain ASGI: an id and a line in the log, and a limit on its body."""
 
+import asyncio
 import re
 import secrets
 import time
@@ -51,14 +52,16 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses a body that is too large: by its Content-Length before any of it is read, else by counting what arrives.
+    """Refuses a body that is too large, by its Content-Length before any of it is read, else by counting what arrives, and one
+    that stops arriving: a client that keeps silent would hold its task, and the file of an upload, for ever.
 
-    `limit(scope)` is the most bytes that this request may send.
+    `limit(scope)` is the most bytes that this request may send, `idle_seconds` the longest silence.
     """
 
-    def __init__(self, app: ASGIApp, limit: Callable[[Scope], int]) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[Scope], int], idle_seconds: float) -> None:
         self.app = app
         self.limit = limit
+        self.idle_seconds = idle_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -67,20 +70,41 @@ class BodyLimit:
         limit = self.limit(scope)
         declared = Headers(scope=scope).get("content-length", "")
         received = 0
+        awaited = True  # what comes after the body, or after an answer that did without, is only the hanging up
 
-        async def receive_within_limit() -> Message:
-            nonlocal received
+        async def receive_within_limits() -> Message:
+            nonlocal received, awaited
+            if not awaited:
+                return await receive()
             if declared.isdecimal() and int(declared[:20]) > limit:
                 raise too_large(limit)
-            message = await receive()
+            try:
+                async with asyncio.timeout(self.idle_seconds):
+                    message = await receive()
+            except TimeoutError as error:
+                if not awaited:  # the answer began meanwhile
+                    return await receive()
+                raise too_slow(self.idle_seconds) from error
             received += len(message.get("body", b""))
-            if received > limit:
+            if awaited and received > limit:
                 raise too_large(limit)
+            awaited = awaited and message.get("more_body", False)
             return message
 
-        await self.app(scope, receive_within_limit, send)
+        async def send_unjudged(message: Message) -> None:
+            nonlocal awaited
+            awaited = False
+            await send(message)
+
+        await self.app(scope, receive_within_limits, send_unjudged)
 
 
 def too_large(limit: int) -> HTTPException:
     """FastAPI lets an HTTPException pass while it reads a body; every other error would become a 400."""
     return HTTPException(413, f"The body is larger than the {limit} bytes that are allowed here.")
+
+
+def too_slow(idle_seconds: float) -> HTTPException:
+    """The rest of such a body must not be taken for the next request, so the connection ends with the answer."""
+    detail = f"nothing came for {idle_seconds:g} s before the body was complete: send it again, without a pause"
+    return HTTPException(408, detail, headers={"Connection": "close"})

@@ -28,6 +28,7 @@ make, so each works as it stands.
 
 - Work that goes on answers 202 and is looked at again; lists come in pages, newest first: give `next_cursor` back as `cursor`.
 - Errors are `application/problem+json` with a stable `code`; each names the field and what to do.
+- An option that an operation does not know, in the query or in the body, is an error: a misspelt one is never silently left out.
 - A POST that creates something takes an `Idempotency-Key` and may then be repeated without harm.
 """
 TAGS = [
@@ -39,13 +40,15 @@ TAGS = [
     {"name": "operations", "description": "Health, queue and workers."},
 ]
 # What any operation may answer, beside its own: see app.http.problems.
-EVERYWHERE = {
-    "401": "An API key is needed",
-    "403": "Not from here",
-    "503": "The database or the object storage does not answer",
-}
+EVERYWHERE = {"403": "Not from here", "422": "Something in the request is invalid"}
+WITH_A_KEY = {"401": "An API key is needed", "503": "The database or the object storage does not answer"}
 WRITING = {"507": "No space is left"}
-WITH_BODY = {"400": "The body cannot be read", "413": "The body is too large"}
+WITH_BODY = {
+    "400": "The body cannot be read",
+    "408": "The body stopped arriving",
+    "413": "The body is too large",
+}
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 class DocumentedAPI(FastAPI):
@@ -111,15 +114,20 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             for parameter in operation.get("parameters", []):
                 parameter["schema"] = without_null(parameter["schema"])
             answers = operation["responses"]
-            if open_to_all:  # an unready service says so with its components
-                continue
-            common = (
-                EVERYWHERE | ({} if method == "get" else WRITING) | (WITH_BODY if "requestBody" in operation else {})
-            )
-            for status, description in common.items():
-                answers.setdefault(status, {"description": description})
+            for status, description in _common(method, operation).items():
+                answers.setdefault(status, {"description": description, "content": PROBLEM})
             for status, answer in answers.items():
-                if status >= "400":
-                    answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+                if status >= "400" and not open_to_all:  # an unready service says so with its components
+                    answer["content"] = PROBLEM
             operation["responses"] = dict(sorted(answers.items()))
     return document
+
+
+def _common(method: str, operation: dict[str, Any]) -> dict[str, str]:
+    """What operations like this one may answer beside their own."""
+    return {
+        **EVERYWHERE,
+        **(WITH_A_KEY if operation["security"] else {}),
+        **({} if method == "get" else WRITING),
+        **(WITH_BODY if "requestBody" in operation else {}),
+    }

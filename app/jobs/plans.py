@@ -1,6 +1,5 @@
 """From what a user asked for to the job that would be: the same for a dry run, a submission and a longer budget."""
 
-import math
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +50,7 @@ def plan(
     if seed is None and "seed" not in overrides:
         seed = secrets.randbelow(SERVER_SEEDS)
     resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)
-    return Plan(source, model, preset, resolved.model_dump(mode="json"), examples_total(resolved, spec))
+    return Plan(source, model, preset, resolved.model_dump(mode="json"), resolved.budget.total(spec.examples))
 
 
 def extended(session: Session, job: Job, budget: Document) -> Plan:
@@ -59,7 +58,7 @@ def extended(session: Session, job: Job, budget: Document) -> Plan:
     source = session.get_one(Dataset, job.dataset_id)
     overrides = {name: value for name, value in job.config.items() if name != "budget"}
     resolved = _resolve(job.preset, overrides, datasets.spec(source), budget=budget, seed=None)
-    total = examples_total(resolved, datasets.spec(source))
+    total = resolved.budget.total(datasets.spec(source).examples)
     _check_left("examples", total, job.progress.get("examples_seen"))
     _check_left("seconds", resolved.budget.seconds, job.progress.get("elapsed_seconds"))
     return Plan(source, job.model_name, job.preset, resolved.model_dump(mode="json"), total)
@@ -77,14 +76,6 @@ def check_priority(priority: int) -> int:
         return priority
     detail = f"a priority is a whole number from {PRIORITIES[0]} to {PRIORITIES[-1]}; higher goes first"
     raise Invalid(f"{priority} is no priority: {detail}.", errors=[FieldError("#/priority", detail)])
-
-
-def examples_total(config: TrainingConfig, data: DataSpec) -> int | None:
-    """How many examples the budget comes to; None for one in seconds."""
-    budget = config.budget
-    if budget.epochs is not None:
-        return math.ceil(budget.epochs * data.examples)
-    return budget.examples
 
 
 def _resolve(preset: str, overrides: dict[str, Any], spec: DataSpec, **fixed: Any) -> TrainingConfig:

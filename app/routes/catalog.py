@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter
 
+from app.http.routing import StrictRoute
 from app.schemas.operations import Families, Family, Preset, Presets
 from models.catalog import FAMILIES, LOSSES
 from models.config import TrainingConfig
 from models.presets import PRESETS
 
-router = APIRouter(prefix="/v1", tags=["catalog"])
+router = APIRouter(prefix="/v1", tags=["catalog"], route_class=StrictRoute)
 
 
 @router.get("/presets", summary="List presets")

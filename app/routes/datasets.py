@@ -12,25 +12,20 @@ from pydantic import ValidationError
 
 from app import datasets, formats
 from app.http.clearing import clearing
-from app.http.deps import (
-    BellDep,
-    Cursor,
-    DatabaseDep,
-    DatasetRef,
-    Limit,
-    SettingsDep,
-    StorageDep,
-)
+from app.http.deps import BellDep, DatabaseDep, SettingsDep, StorageDep
 from app.http.downloads import not_modified
 from app.http.idempotency import Created, OnceDep
 from app.http.openapi import without_null
+from app.http.parameters import Cursor, DatasetRef, Limit
+from app.http.routing import StrictRoute
 from app.http.uploads import Upload, incoming, receive_upload
 from app.paging import DEFAULT_LIMIT
 from app.preview import preview_examples
 from app.schemas.base import Page, binary, problems
 from app.schemas.datasets import Dataset, ImportRequest, UploadForm
+from models.pictures import tile
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
 PREVIEW_PIXELS = 512  # small examples are enlarged to about this width or height
 PREVIEW_MAX_SCALE = 8
@@ -173,6 +168,4 @@ def preview_dataset(
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     scale = max(1, min(PREVIEW_MAX_SCALE, PREVIEW_PIXELS // max(columns * width, columns * height, 1)))
-    return Response(
-        formats.encode(formats.tile(images, columns, scale), "png"), headers=headers, media_type="image/png"
-    )
+    return Response(formats.encode(tile(images, columns, scale=scale), "png"), headers=headers, media_type="image/png")

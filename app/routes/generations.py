@@ -20,6 +20,7 @@ from app.formats import BY_MEDIA_TYPE, FORMATS, Format, check_grid
 from app.http.answers import resolve, sample_headers, unless_client_leaves
 from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
 from app.http.negotiation import choose_media_type
+from app.http.routing import StrictRoute
 from app.registry import Resolved
 from app.sampling import Sampler, Samples
 from app.sampling.labels import index_of
@@ -27,7 +28,7 @@ from app.sampling.seeds import check_all, consecutive, draw, parse
 from app.schemas.base import problems
 from app.schemas.generations import Generation, GenerationRequest
 
-router = APIRouter(prefix="/v1", tags=["samples"])
+router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
 JSON = "application/json"
 ZIP = "application/zip"

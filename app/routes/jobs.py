@@ -10,14 +10,17 @@ from sqlalchemy.orm import Session
 from app import jobs, tables
 from app.db import Database
 from app.http.clearing import clearing
-from app.http.deps import BellDep, Cursor, DatabaseDep, JobRef, Limit, StorageDep, find_job
+from app.http.deps import BellDep, DatabaseDep, StorageDep, find_job
 from app.http.idempotency import Created, OnceDep
+from app.http.parameters import NAME_OR_ID, Cursor, JobRef, Limit
+from app.http.routing import StrictRoute
+from app.jobs import estimates
 from app.paging import DEFAULT_LIMIT
 from app.queue import Bell
 from app.schemas.base import Page, Responses, problems
 from app.schemas.jobs import Job, JobPlan, JobRequest, JobUpdate, Status
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 PLANNED = {"dataset", "model", "preset", "config", "budget", "seed"}  # the rest changes nothing about a plan
 PLAN: Responses = {200: {"model": JobPlan, "description": "The dry run"}}
@@ -46,7 +49,8 @@ def submit_job(
     if dry_run:
         with database.writing() as session:  # as a submission does, it holds the data set
             plan = jobs.plan(session, **{name: asked[name] for name in asked.keys() & PLANNED})
-            return JSONResponse(JobPlan.of(plan).model_dump(mode="json"))
+            seconds = estimates.estimated_seconds(session, plan)
+            return JSONResponse(JobPlan.of(plan, seconds).model_dump(mode="json"))
     with database.writing() as session:
         response = once.answer(session, asked, lambda: _created(session, jobs.submit(session, **asked)))
     bell.ring("train")
@@ -65,8 +69,8 @@ def _view(session: Session, row: tables.Job) -> Job:
 def list_jobs(
     database: DatabaseDep,
     status: Annotated[Status | None, Query()] = None,
-    model: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = None,
-    dataset: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Id or name.")] = None,
+    model: Annotated[str | None, Query(pattern=NAME_OR_ID)] = None,
+    dataset: Annotated[str | None, Query(pattern=NAME_OR_ID, description="Id or name.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[Job]:

@@ -2,32 +2,26 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from app import registry
 from app.http.clearing import clearing
-from app.http.deps import Cursor, DatabaseDep, Limit, ModelName, ModelRef, StorageDep
+from app.http.deps import DatabaseDep, StorageDep
 from app.http.downloads import send_object
+from app.http.parameters import AliasName, Cursor, Limit, ModelName, ModelRef
+from app.http.routing import StrictRoute
 from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import Page, binary, problems
 from app.schemas.models import Alias, AliasRequest, Model, Snapshot
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
 MEDIA_TYPE = "application/octet-stream"
 FILE = binary(MEDIA_TYPE)
 FILE[206] = FILE[200] | {"description": "The range that was asked for"}
-AliasName = Annotated[
-    str,
-    Path(
-        description="`prod`, say; not `latest`, which the bare name means.",
-        pattern=r"^[A-Za-z0-9._-]{1,40}$",
-        openapi_examples={"prod": {"value": "prod"}},
-    ),
-]
 
 
 @router.get("", responses=problems(422), summary="List models")

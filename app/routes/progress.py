@@ -3,7 +3,7 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse
 from sqlalchemy.orm import Session
@@ -12,38 +12,23 @@ from starlette.concurrency import run_in_threadpool
 from app import formats, registry
 from app.db import Database
 from app.errors import NotFound
-from app.http.deps import LATEST, Cursor, DatabaseDep, FollowerDep, JobRef, Limit, StorageDep, find_job
+from app.http.deps import DatabaseDep, FilmsDep, FollowerDep, StorageDep, find_job
 from app.http.downloads import not_modified
 from app.http.idempotency import Created, OnceDep
+from app.http.parameters import LATEST, CheckpointRef, Cursor, GridRef, JobRef, Limit
+from app.http.routing import StrictRoute
 from app.jobs import history
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import MAX_INTEGER, Page, Responses, binary, problems
 from app.schemas.jobs import Checkpoint, EventKind, EventPage, Grid, Metrics
 from app.schemas.models import ModelVersion, PublishRequest
 
-router = APIRouter(prefix="/v1", tags=["jobs"])
+router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
 FOLLOWED: Responses = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "The stream has ended: all events of a finished job were received."},
 }
-
-CheckpointRef = Annotated[
-    str,
-    Path(
-        description="Id of a checkpoint; `latest` is the newest one of the newest job.",
-        pattern=r"^[A-Za-z0-9_]{1,40}$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
-]
-GridRef = Annotated[
-    str,
-    Path(
-        description="Of one of the listed grids; `latest` is the newest one.",
-        pattern=r"^(latest|[0-9]{1,18})$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
-]
 
 
 @router.get(
@@ -140,6 +125,7 @@ def get_job_timelapse(
     job: JobRef,
     database: DatabaseDep,
     storage: StorageDep,
+    films: FilmsDep,
     fps: Annotated[float, Query(ge=0.1, le=60, description="Pictures a second.")] = 8,
 ) -> Response:
     """The job's grids one after the other, as an animated WebP."""
@@ -150,9 +136,12 @@ def get_job_timelapse(
     headers = _headers(*keys, str(fps))
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
-    shown = history.thinned(keys, formats.film_frames(storage.get_bytes(keys[-1])))
-    film = formats.timelapse(map(storage.get_bytes, shown), fps)
-    return Response(film, headers=headers, media_type="image/webp")
+
+    def make() -> bytes:
+        shown = history.thinned(keys, formats.film_frames(storage.get_bytes(keys[-1])))
+        return formats.timelapse(map(storage.get_bytes, shown), fps)
+
+    return Response(films.get(headers["ETag"], make), headers=headers, media_type="image/webp")
 
 
 def _headers(*names: str) -> dict[str, str]:

@@ -12,27 +12,20 @@ from app.http.answers import (
     sample_headers,
     unless_client_leaves,
 )
-from app.http.deps import DatabaseDep, ModelRef, SamplerDep, SettingsDep
+from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
 from app.http.downloads import not_modified
+from app.http.parameters import ModelRef, Seed
+from app.http.routing import StrictRoute
 from app.registry import Resolved
 from app.sampling import Sampler
 from app.sampling.labels import index_of
-from app.sampling.seeds import MAX_SEED, parse
+from app.sampling.seeds import parse
 from app.schemas.base import problems
 
-router = APIRouter(prefix="/v1/models", tags=["samples"])
+router = APIRouter(prefix="/v1/models", tags=["samples"], route_class=StrictRoute)
 
 PNG = FORMATS["png"]
 Extension = Literal["png", "jpg", "webp"]  # the keys of BY_EXTENSION, for the document
-Seed = Annotated[
-    int,
-    Path(
-        ge=0,
-        le=MAX_SEED,
-        description="A seed is an address: it always gives the same sample.",
-        openapi_examples={"7": {"value": 7}},
-    ),
-]
 ClassQuery = Annotated[
     str | None,
     Query(
@@ -45,6 +38,7 @@ ClassQuery = Annotated[
 Truncation = Annotated[
     float, Query(gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples.")
 ]
+SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
 UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
 PROBLEMS = problems(404, 409, 410, 422, 429)
 SAMPLE: dict[int | str, dict[str, Any]] = {
@@ -120,7 +114,9 @@ async def get_grid(
     sampler: SamplerDep,
     settings: SettingsDep,
     ref: ModelRef,
-    seeds: Annotated[str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.")] = "0-63",
+    seeds: Annotated[
+        str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
+    ] = "0-63",
     columns: Annotated[int, Query(ge=1, le=1024)] = 8,
     class_name: ClassQuery = None,
     scale: Annotated[int, Query(ge=1, le=32, description="Repeats each pixel, for small samples.")] = 1,

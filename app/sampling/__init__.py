@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Busy, Unavailable
-from app.formats import Format, tile
+from app.formats import Format
 from app.registry import Resolved
 from app.sampling import engine
 from app.sampling.loaded import GeneratorCache, Loaded
@@ -30,6 +30,7 @@ from app.sampling.scheduling import Batch, FairQueue, Rows, Work
 from app.sampling.snapshots import snapshot_folder
 from app.settings import Settings
 from app.storage import Storage
+from models.pictures import tile
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class Sampler:
     ) -> bytes:
         """All of uint8 [n, H, W, C] in one picture, on an encoder thread."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._encoders, lambda: format.encode(tile(images, columns, scale))
+            self._encoders, lambda: format.encode(tile(images, columns, scale=scale))
         )
 
     async def etag(self, resolved: Resolved, format: Format, *request: object) -> str:  # noqa: A002

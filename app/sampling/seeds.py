@@ -5,8 +5,8 @@ import secrets
 from collections.abc import Sequence
 
 from app.errors import FieldError, Invalid
+from models.config import MAX_SEED
 
-MAX_SEED = 2**63 - 1  # int64
 DRAWN_BELOW = 2**53  # what the server draws itself: any JSON reader keeps it exact
 PART = re.compile(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?")
 

@@ -24,7 +24,10 @@ class ImportRequest(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"source": {"kind": "builtin", "name": "digits"}}})
 
     source: BuiltinSource
-    name: Name | None = Field(None, description="Without one, that of the source, numbered when it is taken.")
+    name: Name | None = Field(
+        None,
+        description="Without one, the source's, numbered when it is taken (`digits-2`); one of yours that is taken is a 409.",
+    )
 
 
 class UploadForm(Body):
@@ -32,7 +35,10 @@ class UploadForm(Body):
 
     model_config = ConfigDict(strict=False)
 
-    name: Name | None = Field(None, description="Without one, it is made of the file's.")
+    name: Name | None = Field(
+        None,
+        description="Without one, the file's, numbered when it is taken (`cats-2`); one of yours that is taken is a 409.",
+    )
     resolution: int | None = Field(
         None, ge=MIN_RESOLUTION, le=MAX_RESOLUTION, description="Height and width to bring every image to."
     )

@@ -6,6 +6,8 @@ from pydantic import AfterValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from app.formats import FORMATS
 from app.schemas.base import MAX_INTEGER, Body, View
+from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
+from models.config import Seed
 
 
 def known_format(name: str) -> str:
@@ -15,7 +17,6 @@ def known_format(name: str) -> str:
     return name
 
 
-Seed = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 FormatName = Annotated[str, AfterValidator(known_format), Field(json_schema_extra={"enum": list(FORMATS)})]
 ClassName = Annotated[StrictStr, Field(max_length=200)] | Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
 
@@ -25,10 +26,7 @@ class GenerationRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"model": "digits", "n": 4, "seed": 0}})
 
-    model: str = Field(
-        pattern=r"^[A-Za-z0-9._:@-]{1,160}$",
-        description="`name` (its newest version), `name:3`, `name@alias`, a checkpoint's id, or a job's (its newest snapshot).",
-    )
+    model: str = Field(pattern=REF_PATTERN, description=REF_DESCRIPTION)
     n: int | None = Field(None, ge=1, le=MAX_INTEGER, description="How many; 1 unless `seeds` are given.")
     seed: Seed | None = Field(None, description="The first seed.")
     seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=65_536)] | None = Field(

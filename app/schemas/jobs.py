@@ -6,9 +6,10 @@ from pydantic import ConfigDict, Field
 
 from app import tables
 from app.jobs import plans
-from app.schemas.base import MAX_INTEGER, Body, Failure, JsonObject, Metadata, Text, Time, View
+from app.schemas.base import Body, Failure, JsonObject, Metadata, Text, Time, View
 from app.schemas.datasets import Name
 from models import config
+from models.config import Seed
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 EventKind = Literal["status", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
@@ -33,7 +34,7 @@ class JobRequest(Body):
     preset: Annotated[Text, Field(max_length=40)] | None = Field(None, description="One of GET /v1/presets.")
     config: JsonObject | None = Field(None, description="What to change in the preset: GET /v1/presets has the schema.")
     budget: Budget | None = None
-    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, description="Of everything random; by default drawn.")
+    seed: Seed | None = Field(None, description="Of everything random; by default drawn.")
     priority: Priority = 0
     metadata: Metadata | None = None
 
@@ -116,9 +117,12 @@ class JobPlan(View):
     config: dict[str, Any]
     examples_total: int | None = Field(description="What the budget comes to; null for one in seconds.")
     epochs: float | None = Field(description="The same in passes over the data set.")
+    estimated_seconds: float | None = Field(
+        description="Of training, going by the newest job of the same networks and image size; null when there was none."
+    )
 
     @classmethod
-    def of(cls, plan: plans.Plan) -> Self:
+    def of(cls, plan: plans.Plan, estimated_seconds: float | None) -> Self:
         total, size = plan.examples_total, plan.dataset.examples
         return cls(
             dataset=plan.dataset.id,
@@ -127,6 +131,7 @@ class JobPlan(View):
             config=plan.config,
             examples_total=total,
             epochs=round(total / size, 4) if total and size else None,
+            estimated_seconds=None if estimated_seconds is None else round(estimated_seconds, 1),
         )
 
 

@@ -8,6 +8,11 @@ from app import registry, tables
 from app.schemas.base import MAX_INTEGER, Body, Time, View
 from app.schemas.datasets import Name
 
+REF_PATTERN = r"^[A-Za-z0-9._:@-]{1,160}$"
+REF_DESCRIPTION = (
+    "`name` (its newest version), `name:3`, `name@alias`, a checkpoint's id, or a job's (its newest snapshot)."
+)
+
 
 class ModelVersion(View):
     """A published snapshot; it never changes."""

@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 
 import httpx
@@ -32,6 +33,7 @@ API_STOP_SECONDS = 10.0
 REDIS_STOP_SECONDS = 5.0
 GRACE_MARGIN_SECONDS = 10.0  # what the worker needs beyond its trainers' grace
 PAUSE_SECONDS = 0.1
+SAY = partial(print, flush=True)  # each line when it is said, also into a pipe
 SPARE_THREADS = 2  # of the worker: one prepares data sets, one answers bells that find every slot busy
 
 
@@ -59,7 +61,7 @@ class Stop:
         self.asked += 1
 
 
-def up(settings: Settings, *, api_processes: int = 1, say: Callable[[str], None] = print) -> None:
+def up(settings: Settings, *, api_processes: int = 1, say: Callable[[str], None] = SAY) -> None:
     """Runs the tree until a stop signal. Called in the main thread.
 
     Raises UpError, DataDirectoryHeld, RedisMissing, or ChildFailed when a child cannot be kept alive.
@@ -67,7 +69,8 @@ def up(settings: Settings, *, api_processes: int = 1, say: Callable[[str], None]
     say("Starting ...")
     stop = Stop()
     grace = settings.stop_grace_seconds + GRACE_MARGIN_SECONDS
-    with stop.listening(), hold(settings.data_dir, patience_seconds=grace) as lock:
+    # Until the directory is ours there is nothing to stop in order: a signal ends the wait by ending us.
+    with hold(settings.data_dir, patience_seconds=grace, say=say) as lock, stop.listening():
         if settings.port == 0:
             settings = settings.model_copy(update={"port": free_port(settings.host)})
         check_address(settings.host, settings.port)

@@ -1,7 +1,6 @@
 """Transactions, the clock, the translation of errors and the migrations, on SQLite and PostgreSQL."""
 
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import null, select, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from app import db
@@ -92,23 +91,6 @@ def test_reading_refuses_writes(any_database: Database) -> None:
         session.execute(text("UPDATE datasets SET priority = 2"))
 
 
-def test_concurrent_writers_wait_for_each_other(any_database: Database) -> None:
-    """Ten threads that read and then write one row twenty times each lose no update and meet no lock error."""
-    with any_database.writing() as session:
-        dataset_id = make_dataset(session).id
-
-    def count(_: int) -> None:
-        for _ in range(20):
-            with any_database.writing() as session:
-                row = session.get_one(Dataset, dataset_id, with_for_update=True)
-                row.priority += 1
-
-    with ThreadPoolExecutor(10) as pool:
-        list(pool.map(count, range(10)))
-    with any_database.reading() as session:
-        assert session.get_one(Dataset, dataset_id).priority == 200
-
-
 def test_a_name_taken_twice_is_a_conflict(any_database: Database) -> None:
     """A violated uniqueness comes out as Conflict, a missing column as the error of ours that it is."""
     with pytest.raises(IntegrityError), any_database.writing() as session:
@@ -117,28 +99,6 @@ def test_a_name_taken_twice_is_a_conflict(any_database: Database) -> None:
         make_dataset(session, name="digits")
     with pytest.raises(Conflict), any_database.writing() as session:
         make_dataset(session, name="digits")
-
-
-def test_locked_sqlite_is_unavailable(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that another process keeps out for longer than the timeout gets Unavailable."""
-    monkeypatch.setattr("app.db.BUSY_TIMEOUT_SECONDS", 0.1)
-    impatient = Database(settings)
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with database.writing() as session:
-            make_dataset(session)
-            held.set()
-            done.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(10)
-    with pytest.raises(Unavailable), impatient.writing() as session:
-        make_dataset(session)
-    done.set()
-    holder.join()
-    impatient.dispose()
 
 
 def test_full_disk_is_storage_full(database: Database) -> None:
@@ -162,6 +122,19 @@ def test_errors_in_our_sql_are_not_disguised(database: Database) -> None:
     """A query for a table that does not exist stays an error of ours."""
     with pytest.raises(OperationalError), database.reading() as session:
         session.execute(text("SELECT * FROM nothing"))
+
+
+@pytest.mark.parametrize("any_database", [pytest.param("postgres", marks=pytest.mark.needs("postgres"))], indirect=True)
+def test_going_on_in_a_failed_transaction_is_not_disguised(any_database: Database) -> None:
+    """A statement after one that PostgreSQL refused is an error of ours, and no outage."""
+
+    def go_on(session: Session) -> None:
+        with pytest.raises(ProgrammingError):
+            session.execute(text("SELECT * FROM nothing"))
+        session.connection().execute(select(1))
+
+    with pytest.raises(InternalError), any_database.writing() as session:
+        go_on(session)
 
 
 @pytest.mark.needs("postgres")

@@ -23,7 +23,6 @@ from app.formats import (
     check_grid,
     encode,
     film_frames,
-    tile,
     timelapse,
 )
 
@@ -92,22 +91,6 @@ def test_names_extensions_and_media_types_are_distinct() -> None:
     """A format is found by any of the three."""
     assert len(FORMATS) == len(BY_EXTENSION) == len(BY_MEDIA_TYPE)
     assert all(name == entry.name for name, entry in FORMATS.items())
-
-
-def test_tile_places_row_by_row_and_leaves_the_rest_black() -> None:
-    """Five samples in three columns: two rows, the sixth place empty."""
-    images = np.stack([np.full((2, 3, 1), value, np.uint8) for value in (10, 20, 30, 40, 50)])
-    grid = tile(images, 3)
-    assert grid.shape == (4, 9, 1)
-    assert grid[::2, ::3, 0].tolist() == [[10, 20, 30], [40, 50, 0]]
-
-
-def test_tile_repeats_pixels_and_needs_no_more_columns_than_samples() -> None:
-    """An integer scale enlarges without blur; columns beyond the number of samples are not drawn."""
-    grid = tile(picture(3)[None], 8, scale=4)
-    assert grid.shape == (36, 52, 3)
-    assert np.array_equal(grid[::4, ::4], picture(3))
-    assert np.array_equal(grid[3::4, 3::4], picture(3))
 
 
 @pytest.mark.parametrize(

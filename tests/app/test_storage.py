@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,25 @@ def test_list_and_delete(objects: Storage) -> None:
     objects.delete_prefix("job/2")
     objects.delete([])
     assert sorted(objects.list("job")) == ["job/1.png", "job/10/a"]
+
+
+def test_pages(objects: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing comes in pages that say when each object was stored, however old its file was; it may be deleted meanwhile."""
+    monkeypatch.setattr("app.storage.PAGE", 10)
+    (tmp_path / "old").write_bytes(b"x")
+    os.utime(tmp_path / "old", (0, 0))
+    began = time.time()
+    objects.put_file("a/old", tmp_path / "old")
+    for number in range(25):
+        objects.put_bytes(f"a/{number}", b"")
+    listed: list[str] = []
+    for page in objects.pages("a"):
+        assert len(page) <= 10
+        assert all(began - 2 < item.modified < time.time() + 2 for item in page)  # S3 counts whole seconds
+        objects.delete(item.key for item in page)
+        listed += [item.key for item in page]
+    assert sorted(listed) == sorted(["a/old", *(f"a/{number}" for number in range(25))])
+    assert list(objects.pages("a")) == []
 
 
 def test_many_objects(objects: Storage) -> None:

@@ -86,6 +86,19 @@ def test_remains_of_a_crash_are_no_objects(folder: Storage) -> None:
     assert folder.get_bytes("a/c") == b"half"
 
 
+def test_remains_of_a_crash_go(folder: Storage, tmp_path: Path) -> None:
+    """The half of a write that a crash cut off is cleared once it is old; neither objects nor a write under way are."""
+    folder.put_bytes("a/b/object", b"whole")
+    for name in ("object", "c#1", "c#2", "d#e"):
+        path = tmp_path / "objects" / "a" / "b" / name
+        path.write_bytes(b"ha")
+        os.utime(path, (1000.0, 1000.0))
+    os.utime(tmp_path / "objects" / "a" / "b" / "c#2", (3000.0, 3000.0))
+    folder.clear_unfinished("a", before=2000.0)
+    folder.clear_unfinished("nothing", before=2000.0)
+    assert sorted(path.name for path in (tmp_path / "objects" / "a" / "b").iterdir()) == ["c#2", "d#e", "object"]
+
+
 def test_empty_folders_go(folder: Storage, tmp_path: Path) -> None:
     """A folder that a deletion emptied goes away, and comes back when it is needed."""
     folder.put_bytes("a/b/c", b"")

@@ -16,10 +16,16 @@ def redis_url(redis_server: RedisServer) -> str:
     return redis_server.url
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.needs("postgres"))])
+def place(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What to set for an installation to keep its rows in a database of its own, of each kind."""
+    return {} if request.param == "sqlite" else {"database_url": request.getfixturevalue("postgres_url")}
+
+
 @pytest.fixture
-def house(tmp_path: Path, redis_url: str) -> Iterator[Installation]:
+def house(tmp_path: Path, redis_url: str, place: dict[str, str]) -> Iterator[Installation]:
     """An installation without workers yet."""
-    with installation(tmp_path, redis_url) as house:
+    with installation(tmp_path, redis_url, **place) as house:
         yield house
 
 

@@ -1,4 +1,4 @@
-"""A small installation whose processes can be started, stopped and killed at will: real Redis, SQLite, Celery and trainers."""
+"""A small installation whose processes can be started, stopped and killed at will: real Redis, databases, Celery and trainers."""
 
 import hashlib
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -54,6 +56,9 @@ TIMINGS = {
     "trainer_threads": 1,
     "log_level": "info",
 }
+
+# For tests that take long and ask nothing new of PostgreSQL, and for those of SQLite's one write lock.
+on_sqlite_alone = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
 
 @dataclass
@@ -104,16 +109,35 @@ class Installation:
         return self._start(*program, "-Q", "train,io", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
     def freeze(self, process: subprocess.Popen[bytes]) -> None:
-        """SIGSTOP, at a moment when the process does not hold SQLite's one write lock: that, no lease could take from it."""
-        while True:
+        """SIGSTOP at the worst moment that a lease must get over.
+
+        With PostgreSQL that is within a transaction that has locked its job. With SQLite it is outside of transactions: no lease
+        could take the one write lock from a process that holds it.
+        """
+        if self.database.engine.dialect.name == "sqlite":
+            _freeze_when(process, lambda: not self._write_lock_is_held())
+        else:
+            self._freeze_with_row_lock(process)
+
+    def freeze_with_write_lock(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGSTOP while the process holds SQLite's write lock."""
+        _freeze_when(process, self._write_lock_is_held)
+
+    def _write_lock_is_held(self) -> bool:
+        with closing(sqlite3.connect(self.settings.data_dir / "ganvil.db", timeout=0.2)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            return False
+
+    def _freeze_with_row_lock(self, process: subprocess.Popen[bytes]) -> None:
+        """A report locks its job, and then waits for the events, which we hold until the process is stopped."""
+        waits = "SELECT 1 FROM pg_locks WHERE relation = 'events'::regclass AND NOT granted"
+        with psycopg.connect(self.settings.database_url) as connection:
+            connection.execute("LOCK TABLE events IN SHARE MODE")
+            wait_until(lambda: connection.execute(waits).fetchone())
             process.send_signal(signal.SIGSTOP)
-            with closing(sqlite3.connect(self.settings.data_dir / "ganvil.db", timeout=0.2)) as connection:
-                try:
-                    connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
-                    process.send_signal(signal.SIGCONT)
-                else:
-                    return
 
     def start_api(self) -> tuple[subprocess.Popen[bytes], str]:
         """The process and its URL, once it is ready."""
@@ -206,6 +230,17 @@ class Installation:
                 os.kill(pid, signal.SIGKILL)
             self.bell.close()
             self.database.dispose()
+
+
+def _freeze_when(process: subprocess.Popen[bytes], wanted: Callable[[], bool]) -> None:
+    def frozen() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        if wanted():
+            return True
+        process.send_signal(signal.SIGCONT)
+        return False
+
+    wait_until(frozen)
 
 
 @contextmanager

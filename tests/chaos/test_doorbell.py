@@ -8,16 +8,17 @@ import httpx
 import pytest
 import redis
 
-from tests.chaos.harness import REQUEST, Installation, installation
+from tests.chaos.harness import REQUEST, Installation, installation, on_sqlite_alone
 from tests.servers import RedisServer, running_redis
 
 
 @pytest.fixture
-def house_with_own_redis(tmp_path: Path) -> Iterator[tuple[Installation, RedisServer]]:
-    with running_redis() as server, installation(tmp_path, server.url) as house:
+def house_with_own_redis(tmp_path: Path, place: dict[str, str]) -> Iterator[tuple[Installation, RedisServer]]:
+    with running_redis() as server, installation(tmp_path, server.url, **place) as house:
         yield house, server
 
 
+@on_sqlite_alone
 def test_nothing_happens(house: Installation, dataset: str, undisturbed: str) -> None:
     """A job that nothing happens to makes the very model that the trainer makes alone."""
     house.start_worker()
@@ -48,6 +49,7 @@ def test_submit_while_redis_is_down(
     house.assert_ended_once(job_id, undisturbed)
 
 
+@on_sqlite_alone
 def test_redis_forgets_everything(house: Installation, dataset: str, undisturbed: str) -> None:
     """FLUSHALL in mid-job disturbs neither the job nor those that wait or come after it."""
     house.start_worker()

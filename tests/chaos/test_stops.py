@@ -6,10 +6,11 @@ from sqlalchemy import func, select
 
 from app import jobs
 from app.tables import ModelVersion
-from tests.chaos.harness import Installation, installation
+from tests.chaos.harness import Installation, installation, on_sqlite_alone
 from tests.servers import wait_until
 
 
+@on_sqlite_alone
 def test_pause_and_resume(house: Installation, dataset: str, undisturbed: str) -> None:
     """A paused job keeps what it learned and goes on to the same bytes when it is resumed."""
     house.start_worker()
@@ -24,6 +25,7 @@ def test_pause_and_resume(house: Installation, dataset: str, undisturbed: str) -
     assert house.job(job_id).attempt == 0
 
 
+@on_sqlite_alone
 def test_cancel(house: Installation, dataset: str) -> None:
     """A cancelled job ends without a model version and keeps its snapshots."""
     house.start_worker()
@@ -36,6 +38,7 @@ def test_cancel(house: Installation, dataset: str) -> None:
     assert house.newest_checkpoint(job_id) > 0
 
 
+@on_sqlite_alone
 def test_higher_priority_goes_first(house: Installation, dataset: str, undisturbed: str) -> None:
     """A job of higher priority takes the place of a running one, which goes on afterwards as if nothing had been."""
     house.start_worker()
@@ -50,6 +53,7 @@ def test_higher_priority_goes_first(house: Installation, dataset: str, undisturb
     assert (house.job(high).finished_at or 0) < (house.job(low).finished_at or 0)
 
 
+@on_sqlite_alone
 def test_worker_is_deployed(house: Installation, dataset: str, undisturbed: str) -> None:
     """SIGTERM to the worker: its job is checkpointed and queued again without an attempt, and the next worker goes on."""
     worker = house.start_worker()
@@ -67,9 +71,12 @@ def test_worker_is_deployed(house: Installation, dataset: str, undisturbed: str)
     assert (house.job(job_id).attempt, stopped_at > 0) == (0, True)
 
 
-def test_equal_jobs_take_turns(tmp_path: Path, redis_url: str, digits_prepared: Path, undisturbed: str) -> None:
+@on_sqlite_alone
+def test_equal_jobs_take_turns(
+    tmp_path: Path, redis_url: str, place: dict[str, str], digits_prepared: Path, undisturbed: str
+) -> None:
     """Two jobs of one priority share a slot by time slices, and neither is the worse for it."""
-    with installation(tmp_path, redis_url, time_slice_seconds=1.5) as house:
+    with installation(tmp_path, redis_url, **place, time_slice_seconds=1.5) as house:
         dataset = house.add_dataset(digits_prepared)
         house.start_worker()
         first, second = house.submit(dataset), house.submit(dataset)
@@ -81,9 +88,12 @@ def test_equal_jobs_take_turns(tmp_path: Path, redis_url: str, digits_prepared: 
         assert "queued:yield" in house.statuses(second)
 
 
-def test_slots_train_side_by_side(tmp_path: Path, redis_url: str, digits_prepared: Path, undisturbed: str) -> None:
+@on_sqlite_alone
+def test_slots_train_side_by_side(
+    tmp_path: Path, redis_url: str, place: dict[str, str], digits_prepared: Path, undisturbed: str
+) -> None:
     """A worker with two slots trains two jobs at once, and a third when one has ended."""
-    with installation(tmp_path, redis_url, train_slots=2) as house:
+    with installation(tmp_path, redis_url, **place, train_slots=2) as house:
         dataset = house.add_dataset(digits_prepared)
         house.start_worker()
         job_ids = [house.submit(dataset) for _ in range(3)]

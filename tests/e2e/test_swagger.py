@@ -18,6 +18,7 @@ from tests.source import HOUSE
 
 UPDATE = os.environ.get("UPDATE_SCREENSHOTS") == "1"  # train long enough to be looked at, and keep the picture
 EXAMPLES = 60_000 if UPDATE else 1_500
+OPEN_SESAME = "open-sesame-open"
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -109,8 +110,8 @@ def test_a_colleague_clicks_from_digits_to_images(tmp_path: Path) -> None:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[str]:
-    """The URL of a service that asks for the key `open-sesame`."""
-    settings = Settings(data_dir=tmp_path / "data", api_keys=("open-sesame",))
+    """The URL of a service that asks for the key `open-sesame-open`."""
+    settings = Settings(data_dir=tmp_path / "data", api_keys=(OPEN_SESAME,))
     with serving(create_app(settings)) as client:
         yield str(client.base_url)
 
@@ -122,7 +123,7 @@ def test_the_page_takes_a_key(guarded: str, tmp_path: Path) -> None:
         assert swagger.execute("list_jobs")[0] == 401
         page = context.pages[0]
         page.locator("button.authorize.unlocked").first.click()
-        page.locator(".auth-container input").fill("open-sesame")
+        page.locator(".auth-container input").fill(OPEN_SESAME)
         page.locator(".auth-container button[type=submit]").click()
         page.locator(".auth-container .btn-done").click()
         assert swagger.execute("list_jobs")[0] == 200

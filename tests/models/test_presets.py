@@ -35,9 +35,21 @@ def test_somebody_who_names_no_preset_gets_one() -> None:
 
 def test_overrides_win_key_by_key() -> None:
     """What is overridden changes, what stands beside it stays."""
-    config = resolve("fast", {"optimizer": {"generator_lr": 5e-4}, "network": {"width": 16}}, DIGITS)
+    config = resolve("fast", {"optimizer": {"generator_lr": 5e-4}, "network": {"width": 8}}, DIGITS)
     assert (config.optimizer.generator_lr, config.optimizer.discriminator_lr) == (5e-4, 1e-3)
-    assert (config.network.width, config.network.z_dim) == (16, 64)
+    assert (config.network.width, config.network.z_dim) == (8, 16)
+
+
+def test_few_examples_get_a_small_network() -> None:
+    """Below 5,000 examples `fast` takes half the width; another family does not inherit it, and `vanilla` stays what it is."""
+    many = DIGITS.model_copy(update={"examples": 5_000})
+    assert [resolve("fast", {}, data).network.width for data in (DIGITS, many)] == [16, 32]
+    assert [resolve("fast", {}, data).network.z_dim for data in (DIGITS, many)] == [16, 64]
+    assert (
+        resolve("fast", {"network": {"family": "mlp"}}, DIGITS).network
+        == resolve("vanilla", {"network": {"z_dim": 64}}, DIGITS).network
+    )
+    assert resolve("vanilla", {}, DIGITS).network == resolve("vanilla", {}, many).network
 
 
 def test_the_penalty_grows_with_the_image() -> None:

@@ -1,14 +1,19 @@
 """The life of a worker process beside its tasks."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.settings import Settings
+from app.tables import Worker
+from tests.factories import make_dataset
+from tests.servers import wait_until
 from worker.service import Service
 
 
@@ -34,3 +39,38 @@ def test_worker_that_cannot_go_on_ends(service: Service, asked_to_end: threading
 def test_worker_that_never_began_can_be_closed(settings: Settings) -> None:
     """A worker that is told to end before it is ready ends without an error."""
     Service(settings).close()
+
+
+def test_orphans_go(service: Service) -> None:
+    """A worker that begins deletes the objects that nothing names."""
+    with service.database.writing() as session:
+        dataset = make_dataset(session)
+        dataset.created_at = 1.0
+    key = f"datasets/{dataset.id}/7/examples.npy"
+    service.storage.put_bytes(key, b"x")
+    path = service.storage.local_path(key)
+    assert path is not None
+    os.utime(path, (1.0, 1.0))
+    with closing(service):
+        service.start()
+        wait_until(lambda: not path.exists())
+
+
+def test_worker_outlives_its_storage(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A storage that does not answer is logged, and the worker goes on saying that it lives."""
+    away = settings.model_copy(update={"storage_url": "s3://none?endpoint=http://127.0.0.1:1&region=none"})
+    with pytest.MonkeyPatch.context() as patch, closing(Service(away)) as service:
+        patch.setenv("AWS_ACCESS_KEY_ID", "none")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+        service.database.migrate()
+        with service.database.writing() as session:
+            make_dataset(session)
+        service.start()
+        wait_until(lambda: "orphans.failed" in capsys.readouterr().out, seconds=30)
+        began = time.time()
+        wait_until(lambda: seen_at(service) > began)
+
+
+def seen_at(service: Service) -> float:
+    with service.database.reading() as session:
+        return session.scalars(select(Worker.seen_at)).one_or_none() or 0.0

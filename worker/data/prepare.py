@@ -1,6 +1,5 @@
 """From an upload to the files of a prepared data set, all of them or none. `worker.data` says what they hold."""
 
-import errno
 import json
 import shutil
 import sqlite3
@@ -21,12 +20,12 @@ from worker.data.plan import channels_to_decode, channels_to_keep, check_target,
 from worker.data.pool import Pool
 from worker.data.progress import Progress
 from worker.data.rows import hash_examples, narrow
+from worker.faults import DISK_FULL
 
 OUTPUTS = ("examples.npy", "labels.npy", "dataset.json")  # the last one says that the others are complete
 SCRATCH = ".prepare"
 RESOLUTIONS = range(4, 1025)
 DIGITS_RESOLUTION = 32  # of 8, smoothly: a person can read them, and a deep network has something to do
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _disk_full_is_an_answer() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_SPACE:
+        if error.errno not in DISK_FULL:
             raise
         raise _disk_full() from error
     except sqlite3.OperationalError as error:

@@ -1,7 +1,6 @@
 """The command line of the trainer, and what a run that fails says."""
 
 import argparse
-import errno
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 
 from models import catalog
 from models.config import ConfigError, TrainingConfig
-from worker.faults import without_folders
+from worker.faults import DISK_FULL, without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.loader import Data, DataFileError, open_data
@@ -65,7 +64,7 @@ def explain(error: Exception) -> tuple[str, str]:
             return "data", without_folders(str(error))
         case _ if is_out_of_memory(error):
             return "out_of_memory", "The device ran out of memory; use a smaller batch_size, network or image size."
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=number) if number in DISK_FULL:
             return "disk_full", "The disk is full: a checkpoint could not be written."
         case _:
             return "io", f"Reading or writing failed: {without_folders(str(error))}"

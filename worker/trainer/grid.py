@@ -10,6 +10,7 @@ from torch import nn
 
 from models.config import DataSpec, TrainingConfig
 from models.generator import to_uint8
+from models.pictures import tile
 from models.randomness import Purpose, normals
 from worker.trainer.engine import Engine
 
@@ -17,7 +18,7 @@ COLUMNS = 8
 MAX_ROWS = 32
 MAX_SIDE = 2048  # pixels of the picture
 LEAST_TILE = 32  # smaller images are enlarged, pixel by pixel, so that a person can read them
-GAP, GRAY = 2, 64
+GAP = 2
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -38,26 +39,13 @@ def grid_inputs(
     return np.tile(z, (rows, 1)), np.repeat(np.arange(rows), columns), columns
 
 
-def tile(images: npt.NDArray[np.uint8], columns: int) -> npt.NDArray[np.uint8]:
-    """One picture uint8 [H', W', C] of images uint8 [n, H, W, C], with gray gaps; n is a multiple of `columns`."""
-    n, height, width, channels = images.shape
-    scale = max(1, LEAST_TILE // min(height, width))
-    enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
-    tiles = np.full((n, height * scale + GAP, width * scale + GAP, channels), GRAY, np.uint8)
-    if channels == 4:
-        tiles[..., 3] = 255
-    tiles[:, : height * scale, : width * scale] = enlarged
-    rows = tiles.reshape(n // columns, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    picture = rows.reshape(n // columns * tiles.shape[1], columns * tiles.shape[2], channels)
-    return picture[:-GAP, :-GAP]
-
-
 @torch.inference_mode()
 def write_grid(path: Path, G_ema: nn.Module, config: TrainingConfig, data: DataSpec, engine: Engine) -> None:
     """Sample the grid from a generator in evaluation mode and write it as a PNG, whole or not at all."""
     z, labels, columns = grid_inputs(config, data)
     on_device = None if labels is None else torch.from_numpy(labels).to(engine.device)
-    picture = tile(to_uint8(G_ema(torch.from_numpy(z).to(engine.device), on_device)), columns)
+    images = to_uint8(G_ema(torch.from_numpy(z).to(engine.device), on_device))
+    picture = tile(images, columns, scale=max(1, LEAST_TILE // min(data.height, data.width)), gap=GAP)
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_suffix(".writing")
     Image.fromarray(picture.squeeze(2) if data.channels == 1 else picture, MODES[data.channels]).save(writing, "PNG")

@@ -1,9 +1,8 @@
 """When a run ends and when things happen on the way, in examples seen; everything falls on whole batches."""
 
-import math
 from dataclasses import dataclass
 
-from models.config import Budget, TrainingConfig
+from models.config import TrainingConfig
 
 PROBE_BATCHES = 2  # to a tick, before the end is known
 PROBE_SECONDS = 5.0
@@ -34,7 +33,7 @@ class Timetable:
 def make_timetable(config: TrainingConfig, examples: int, probed: int | None = None) -> Timetable:
     """The timetable for a data set of so many examples. `probed` is the total that a budget in seconds came to, once it did."""
     batch, schedule = config.batch_size, config.schedule
-    total = probed if config.budget.seconds is not None else _total(config.budget, examples)
+    total = probed if config.budget.seconds is not None else config.budget.total(examples)
 
     def every(wanted: int | None, per_run: int, at_most: int, most_per_run: int) -> int:
         derived = at_most if total is None else min(max(total // per_run, 1), at_most)
@@ -54,12 +53,6 @@ def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, exa
     if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
         return None
     return max(1, examples_seen + round((seconds - elapsed_seconds) * examples_per_second))
-
-
-def _total(budget: Budget, examples: int) -> int | None:
-    if budget.epochs is not None:
-        return math.ceil(budget.epochs * examples)
-    return budget.examples
 
 
 def _whole_batches(examples: int, batch_size: int) -> int:

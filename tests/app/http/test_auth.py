@@ -4,6 +4,7 @@ import socket
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from app.http.auth import OpenToNetwork, check_bind
 from app.main import create_app
@@ -131,6 +132,18 @@ def test_open_addresses_need_keys(settings: Settings, host: str) -> None:
     with pytest.raises(OpenToNetwork):
         create_app(settings.model_copy(update={"host": host}))
     check_bind(host, ["key"])
+
+
+def test_short_keys_are_warned_of(settings: Settings) -> None:
+    """The log says that such a key can be guessed and how to make a better one, and not what it is; longer ones are well."""
+    with capture_logs() as entries:
+        create_app(settings.model_copy(update={"api_keys": ("x" * 16,)}))
+        assert entries == []
+        create_app(settings.model_copy(update={"api_keys": ("x" * 16, "sesame")}))
+    (entry,) = entries
+    assert entry["log_level"] == "warning"
+    assert "ganvil key" in entry["message"]
+    assert "sesame" not in str(entry)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1"])

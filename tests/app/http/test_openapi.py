@@ -87,7 +87,7 @@ def test_the_application_leaves_torch_out() -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, str]]:
     """A running service that asks for a key, and its URL."""
     folder = tmp_path_factory.mktemp("api") / "data"
-    app = create_app(Settings(data_dir=folder, trainer_threads=1, sweep_seconds=60, api_keys=("key",)))
+    app = create_app(Settings(data_dir=folder, trainer_threads=1, sweep_seconds=60, api_keys=("key-of-this-test",)))
     with serving(app) as client:
         yield app, str(client.base_url)
 
@@ -114,7 +114,7 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 # A body may keep to the document and still be refused, and so may be one that does not: that is for the tests of each route.
 LEFT_OUT = [negative_data_rejection, positive_data_acceptance, unsupported_method]
 HEALTH = list(HealthCheck)
-KEY = {"Authorization": "Bearer key"}
+KEY = {"Authorization": "Bearer key-of-this-test"}
 QUICK = hypothesis_settings(max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=HEALTH)
 DEEP = hypothesis_settings(max_examples=300, suppress_health_check=HEALTH)
 

@@ -3,7 +3,10 @@
 import io
 import resource
 import socket
+import time
 import zipfile
+from collections.abc import Iterator
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,14 +14,21 @@ from fastapi import FastAPI
 from httpx import Client
 
 from app import datasets
+from app.main import create_app
+from app.settings import Settings
+from tests.factories import make_job
 from tests.servers import wait_until
 from tests.serving import serving
 
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+HEAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
+
 
 def archive() -> bytes:
+    """The same bytes each time: there is no clock in them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("cats/1.png", b"not looked at before it is prepared")
+        file.writestr(zipfile.ZipInfo("cats/1.png"), b"not looked at before it is prepared")
     return buffer.getvalue()
 
 
@@ -120,15 +130,11 @@ def test_a_second_file_is_refused(app: FastAPI, client: Client) -> None:
 @pytest.mark.parametrize("declared", [True, False])
 def test_an_upload_over_the_limit_is_refused(settings, declared) -> None:
     """413 by Content-Length, and by counting when it comes in chunks without one; nothing stays."""
-    from app.main import create_app
-
     app = create_app(settings.model_copy(update={"upload_limit_bytes": 3 * 2**20}))
-    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
-    body = head + bytes(4 * 2**20) + b"\r\n--x--\r\n"
+    body = HEAD + bytes(4 * 2**20) + b"\r\n--x--\r\n"
     chunks = (body[start : start + 2**16] for start in range(0, len(body), 2**16))
     with serving(app) as client:
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        response = client.post("/v1/datasets", content=body if declared else chunks, headers=headers)
+        response = client.post("/v1/datasets", content=body if declared else chunks, headers=FORM)
         assert response.status_code == 413
         assert response.json()["code"] == "too_large"
         assert stored(app) == []
@@ -144,6 +150,85 @@ def test_an_upload_that_breaks_off_leaves_nothing(app: FastAPI, client: Client) 
         wait_until(lambda: incoming(app) != [], seconds=10)
     wait_until(lambda: incoming(app) == [], seconds=10)
     assert stored(app) == []
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD, HEAD + bytes(3_000_000)], ids=["nothing", "head", "some"])
+@pytest.mark.parametrize("length", ["Content-Length: 9000000", "Transfer-Encoding: chunked"])
+def test_an_upload_that_stalls_is_ended(settings: Settings, begun: bytes, length: str) -> None:
+    """A client that keeps silent gets 408 and the connection is closed; nothing is left of what it sent."""
+    app = create_app(settings.model_copy(update={"upload_idle_seconds": 0.3}))
+    chunked = length.endswith("chunked") and begun
+    sent = b"%x\r\n%b\r\n" % (len(begun), begun) if chunked else begun
+    with serving(app) as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.settimeout(10)
+        fields = (f"{name}: {value}" for name, value in FORM.items())
+        lines = ["POST /v1/datasets HTTP/1.1", "Host: localhost", length, *fields, "", ""]
+        connection.sendall("\r\n".join(lines).encode() + sent)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"\r\ncontent-type: application/problem+json\r\n" in answer
+        assert b'"code":"request_timeout"' in answer
+        assert incoming(app) == stored(app) == []
+        assert client.get("/v1/datasets").json()["data"] == []
+
+
+def test_a_slow_upload_arrives(settings: Settings) -> None:
+    """Only silence ends it, not the time that it takes as a whole."""
+    app = create_app(settings.model_copy(update={"upload_idle_seconds": 0.4}))
+
+    def slowly() -> Iterator[bytes]:
+        for part in (HEAD, *[b"abc"] * 6, b"\r\n--x--\r\n"):
+            time.sleep(0.1)
+            yield part
+
+    with serving(app) as client:
+        assert client.post("/v1/datasets", content=slowly(), headers=FORM).status_code == 202
+        (key,) = stored(app)
+        assert app.state.storage.get_bytes(key) == b"abc" * 6
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/generations", "/v1/datasets/import"])
+def test_a_small_body_that_stalls_is_ended(settings: Settings, path: str) -> None:
+    """JSON is waited for no longer than an upload."""
+    app = create_app(settings.model_copy(update={"upload_idle_seconds": 0.2}))
+    with serving(app) as client, socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+        connection.settimeout(10)
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        connection.sendall(head.encode() + b"{")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 408")
+
+
+def test_patience_ends_with_the_body(settings: Settings) -> None:
+    """A stream of events may be silent for longer, also when its request has a body that never comes."""
+    app = create_app(settings.model_copy(update={"upload_idle_seconds": 0.2, "ping_seconds": 0.6}))
+    with serving(app) as client:
+        with app.state.database.writing() as session:
+            job = make_job(session)
+        for extra in ("", "Content-Length: 9\r\n"):
+            with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
+                connection.settimeout(10)
+                head = f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{extra}\r\n"
+                connection.sendall(head.encode())
+                received = b""
+                while received.count(b": ping") < 2:
+                    received += (part := connection.recv(65_536))
+                    assert part
+                assert received.startswith(b"HTTP/1.1 200")
+
+
+def test_names_of_uploads(client: Client) -> None:
+    """Made of the file's name they are numbered when taken, and the answer says so; a taken one that is asked for gives 409."""
+    made = [upload(client) for _ in range(3)]
+    assert [response.json()["name"] for response in made] == ["My-cats", "My-cats-2", "My-cats-3"]
+    for response in made:
+        assert client.get(response.headers["location"]).json()["name"] == response.json()["name"]
+    assert upload(client, name="dogs").json()["name"] == "dogs"
+    for taken in ("dogs", "My-cats-2"):
+        refused = upload(client, name=taken)
+        assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+        assert repr(taken) in refused.json()["detail"]
+        assert refused.json()["errors"] == [{"pointer": "#/name", "in": "body", "detail": "taken"}]
+    assert len(client.get("/v1/datasets").json()["data"]) == 4
 
 
 def test_a_full_disk_is_told(app: FastAPI, client: Client) -> None:
@@ -173,10 +258,12 @@ def test_a_repeated_upload_is_one_data_set(app: FastAPI, client: Client) -> None
     assert len(stored(app)) == 1
 
 
-def test_resolution_limits_are_those_of_the_preparation() -> None:
+def test_options_are_those_of_the_preparation() -> None:
     """What the form lets through, the preparation can make."""
     from app.schemas.datasets import MAX_RESOLUTION, MIN_RESOLUTION
+    from worker.data.images import FITS
     from worker.data.prepare import RESOLUTIONS
 
     assert range(MIN_RESOLUTION, MAX_RESOLUTION + 1) == RESOLUTIONS
+    assert get_args(datasets.Fit) == FITS
     assert datasets.API_STATUS["succeeded"] == "ready"

@@ -63,7 +63,12 @@ def test_a_dry_run_stores_nothing(any_database: Database) -> None:
         response = client.post("/v1/jobs?dry_run=true", json=request)
         assert response.status_code == 200, response.text
         plan = response.json()
-        assert (plan["preset"], plan["examples_total"], plan["epochs"]) == ("fast", 400, 2.0)
+        assert (plan["preset"], plan["examples_total"], plan["epochs"], plan["estimated_seconds"]) == (
+            "fast",
+            400,
+            2.0,
+            None,
+        )
         assert (plan["config"]["batch_size"], plan["config"]["seed"]) == (16, 1)
         assert count(client) == 0
 

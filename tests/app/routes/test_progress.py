@@ -101,6 +101,18 @@ def test_the_film_shows_all_grids(app: FastAPI, client: Client) -> None:
     assert client.get(f"/v1/jobs/{job.id}/timelapse.webp", params={"fps": "nan"}).status_code == 422
 
 
+def test_a_film_is_made_once(app: FastAPI, client: Client) -> None:
+    """Asked for again, it is the same without a look into the storage; at another speed it is another film."""
+    job = with_grids(app, [10, 20])
+    url = f"/v1/jobs/{job.id}/timelapse.webp"
+    film = client.get(url)
+    app.state.storage.delete([f"jobs/{job.id}/1/grids/{n:012d}.png" for n in (10, 20)])
+    again = client.get(url)
+    assert (again.status_code, again.content) == (200, film.content)
+    assert again.headers["etag"] == film.headers["etag"]
+    assert client.get(url, params={"fps": 4}).status_code == 404
+
+
 def test_a_long_film_is_thinned(app: FastAPI, client: Client) -> None:
     """However many grids there are, the film stays short, and ends with the newest."""
     job = with_grids(app, range(1, 251))

@@ -115,23 +115,23 @@ time.sleep(60)
 
 def test_data_directory_has_one_holder(tmp_path: Path) -> None:
     """A second holder is refused at once while the first lives, with its pid and the directory in the message."""
-    with hold(tmp_path / "data", patience_seconds=30):
+    with hold(tmp_path / "data", patience_seconds=30, say=print):
         began = time.monotonic()
         with pytest.raises(DataDirectoryHeld, match=rf"data is in use by another ganvil up \(process {os.getpid()}\)"):
-            hold(tmp_path / "data", patience_seconds=30).__enter__()
+            hold(tmp_path / "data", patience_seconds=30, say=print).__enter__()
         assert time.monotonic() - began < 5
-    with hold(tmp_path / "data", patience_seconds=0):
+    with hold(tmp_path / "data", patience_seconds=0, say=print):
         pass
 
 
 def test_holder_that_died_is_waited_out(tmp_path: Path) -> None:
-    """After kill -9 of the holder, the next one waits for the guard, which holds the lock until the children have ended."""
+    """After kill -9 of the holder, the next one says so in one line and waits until the guard has ended the children."""
     program = f"""
 import os, time
 from pathlib import Path
 from app.up.datalock import hold
 from app.up.processes import Child, Guard
-with hold(Path({str(tmp_path)!r}), patience_seconds=0) as lock:
+with hold(Path({str(tmp_path)!r}), patience_seconds=0, say=print) as lock:
     guard = Guard(0.5, keep_open=[lock])
     child = Child("c", {STUBBORN!r}, dict(os.environ), guard)
     child.start()
@@ -142,6 +142,10 @@ with hold(Path({str(tmp_path)!r}), patience_seconds=0) as lock:
         assert parent.stdout is not None
         orphan = int(parent.stdout.readline())
         parent.kill()
-    with hold(tmp_path, patience_seconds=10):
+    said: list[str] = []
+    with hold(tmp_path, patience_seconds=10, say=said.append):
+        (line,) = said
+        assert f"(process {parent.pid}) was killed: waiting" in line
+        assert "at most 10 s" in line
         wait_until(lambda: not members(orphan), seconds=0.5)
         assert not process_exists(parent.pid)

@@ -1,5 +1,6 @@
 """`ganvil up`, with its real children."""
 
+import fcntl
 import os
 import signal
 import socket
@@ -154,7 +155,7 @@ def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
 
 
 def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    """kill -9 of `up`: its children end by themselves, and the next `up` waits for them and takes the job up."""
+    """kill -9 of `up`: its children end by themselves; the next `up` says that it waits for them, and takes the job up."""
     with running_up(tmp_path / "data") as up:
         job = start_long_job(up)
         children = up.descendants()
@@ -162,7 +163,34 @@ def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> No
         up.process.wait(10)
         with running_up(tmp_path / "data") as following:
             assert not children.keys() & processes().keys()
+            assert following.text.count(f"(process {up.process.pid}) was killed: waiting") == 1
+            assert "at most 30 s" in following.text
             wait_until(lambda: httpx.get(f"{following.url}/v1/jobs/{job}").json()["fence"] == 2, seconds=30)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_for_a_killed_up_can_be_given_up(signum: int, tmp_path: Path) -> None:
+    """A stop signal ends the wait for what a killed `up` left behind at once, and nothing has been started."""
+    dead = subprocess.Popen(["true"])
+    dead.wait(10)
+    (tmp_path / "up.lock").write_text(f"{dead.pid}\n")
+    command = [sys.executable, "-m", "app.cli", "up", "--port", "0", "--data", str(tmp_path)]
+    env = environment() | {"PYTHONUNBUFFERED": ""}  # what it says comes through a pipe at once all the same
+    with (tmp_path / "up.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(
+            command, cwd=HOUSE, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as waiting:
+            assert waiting.stdout is not None
+            assert waiting.stdout.readline() == "Starting ...\n"
+            assert f"(process {dead.pid}) was killed: waiting" in waiting.stdout.readline()
+            began = time.monotonic()
+            waiting.send_signal(signum)
+            said, _ = waiting.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert waiting.returncode != 0
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == ["up.lock"]
 
 
 def test_open_address_needs_keys(tmp_path: Path) -> None:

@@ -12,24 +12,7 @@ from app.db import Database
 from app.errors import Conflict, Invalid
 from app.storage import Storage
 from app.tables import Dataset
-
-
-@pytest.fixture
-def database(any_database: Database) -> Database:
-    """Each test runs on SQLite and on PostgreSQL."""
-    return any_database
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    path = tmp_path / "received"
-    path.write_bytes(b"an archive")
-    return path
-
-
-def upload(database: Database, storage: Storage, path: Path, filename: str, name: str | None = None) -> Dataset:
-    with datasets.stored_upload(storage, path=path, filename=filename) as stored, database.writing() as session:
-        return datasets.register_upload(session, stored, name=name, resolution=32, fit="pad")
+from tests.factories import upload
 
 
 def make_builtin(database: Database, name: str | None = None) -> Dataset:

@@ -12,7 +12,7 @@ from app.errors import Gone, InUse, InvalidState, LeaseLost, NotFound
 from app.storage import Storage
 from app.tables import ENDED, Dataset
 from models.config import DataSpec
-from tests.factories import make_dataset, make_job
+from tests.factories import make_dataset, make_job, upload
 
 PREPARED = {
     "examples": 6,
@@ -23,24 +23,6 @@ PREPARED = {
     "sha256": "5" * 64,
     "report": {"skipped": [], "skipped_total": 0, "duplicates": 0, "sizes": [], "conversions": {}},
 }
-
-
-@pytest.fixture
-def database(any_database: Database) -> Database:
-    """Each test runs on SQLite and on PostgreSQL."""
-    return any_database
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    path = tmp_path / "received"
-    path.write_bytes(b"an archive")
-    return path
-
-
-def upload(database: Database, storage: Storage, path: Path, filename: str, name: str | None = None) -> Dataset:
-    with datasets.stored_upload(storage, path=path, filename=filename) as stored, database.writing() as session:
-        return datasets.register_upload(session, stored, name=name, resolution=32, fit="pad")
 
 
 def prepare(database: Database, storage: Storage | None = None, prepared: dict = PREPARED) -> Dataset:
