@@ -12,9 +12,10 @@ COPY --from=build /opt/ganvil /opt/ganvil
 # A volume that is mounted on /data takes over its owner.
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /data ganvil \
     && install --directory --owner ganvil --group ganvil /data
-ENV PATH=/opt/ganvil/bin:$PATH PYTHONUNBUFFERED=1 GANVIL_DATA_DIR=/data
+# Anybody may reach it there, so that it refuses to start without API keys.
+ENV PATH=/opt/ganvil/bin:$PATH PYTHONUNBUFFERED=1 GANVIL_DATA_DIR=/data GANVIL_HOST=0.0.0.0
 USER ganvil
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]
+CMD ["python", "-m", "app"]

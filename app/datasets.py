@@ -70,7 +70,10 @@ def safe_filename(filename: str) -> str:
 def register_upload(
     session: Session, upload: Upload, *, name: str | None = None, resolution: int | None = None, fit: Fit = "crop"
 ) -> Dataset:
-    """A queued data set of a stored upload; `name` None takes the file's. Raises Invalid (malformed name), Conflict (name taken)."""
+    """A queued data set of a stored upload, for the caller to ring for; `name` None takes the file's.
+
+    Raises Invalid (malformed name), Conflict (name taken).
+    """
     source = {"kind": "upload", "key": upload.key, "filename": upload.filename, "size": upload.size}
     options = {"resolution": resolution, "fit": fit}
     dataset = _register(session, upload.dataset_id, source, options, name=name, default_name=upload.filename)
@@ -79,7 +82,10 @@ def register_upload(
 
 
 def register_builtin(session: Session, builtin: str, *, name: str | None = None) -> Dataset:
-    """A queued data set of one that comes with Ganvil. Raises Invalid (unknown builtin, malformed name), Conflict (name taken)."""
+    """A queued data set of one that comes with Ganvil, for the caller to ring for.
+
+    Raises Invalid (unknown builtin, malformed name), Conflict (name taken).
+    """
     if builtin not in BUILTINS:
         detail = f"There is no built-in data set {builtin!r}; there is {', '.join(BUILTINS)}."
         raise Invalid(detail, errors=[FieldError("#/source/name", f"one of {', '.join(BUILTINS)}")])
@@ -95,7 +101,13 @@ def _register(
     candidates = _free_names(session, default_name) if name is None else [names.validate(name, "#/name")]
     for candidate in candidates:
         dataset = Dataset(
-            id=dataset_id, name=candidate, source=source, options=options, queued_at=moment, created_at=moment
+            id=dataset_id,
+            name=candidate,
+            source=source,
+            options=options,
+            queued_at=moment,
+            rung_at=moment,
+            created_at=moment,
         )
         try:
             with session.begin_nested():
@@ -127,12 +139,14 @@ def get(session: Session, ref: str) -> Dataset:
     return _get(session, ref, select(Dataset))
 
 
-def ready(session: Session, ref: str) -> Dataset:
-    """The prepared data set with this id or name, held against deletion until the transaction ends.
+def hold(session: Session, ref: str) -> None:
+    """Hold the data set with this id or name against deletion until the transaction ends. Raises NotFound and Gone."""
+    _get(session, ref, select(Dataset).with_for_update(read=True))
 
-    Raises NotFound, Gone, and InvalidState while it is preparing or when that failed.
-    """
-    dataset = _get(session, ref, select(Dataset).with_for_update(read=True))
+
+def ready(session: Session, ref: str) -> Dataset:
+    """The prepared data set with this id or name. Raises NotFound, Gone, and InvalidState while it is preparing or when that failed."""
+    dataset = get(session, ref)
     if dataset.status == "succeeded":
         return dataset
     if dataset.status == "failed":
@@ -244,11 +258,25 @@ def crashed(session: Session, dataset_id: str, fence: int, code: str, message: s
     """The run died without giving a reason: it is tried again, until it has failed `max_attempts` times. Raises LeaseLost."""
     dataset = leases.held(session, Dataset, dataset_id, fence)
     dataset.attempt += 1
-    if leases.after_loss(session, dataset) == "queued":
-        release(session, dataset_id, fence)
-    else:
+    _lose(session, dataset, code, message)
+
+
+def sweep(session: Session) -> int:
+    """Take data sets from workers whose lease is over; how often to ring for those that wait. May run anywhere, any number of times."""
+    for dataset in leases.expire(session, Dataset):
+        _lose(session, dataset, "worker_lost", "Its worker stopped answering.")
+    session.flush()
+    return leases.to_ring(session, Dataset)
+
+
+def _lose(session: Session, dataset: Dataset, code: str, message: str) -> None:
+    for column, value in leases.FREE.items():
+        setattr(dataset, column, value)
+    dataset.status = leases.after_loss(session, dataset)
+    if dataset.status == "failed":
         detail = f"{dataset.attempt} attempts to prepare it ended early. The last: {message}"
-        fail(session, dataset_id, fence, code, detail)
+        dataset.error = {"code": code, "message": detail}
+        dataset.finished_at = clock(session)
 
 
 def prepared_key(dataset_id: str, fence: int) -> str:

@@ -18,7 +18,7 @@
     ├── StorageFull                 507  storage_full
     └── LeaseLost                   409  lease_lost     (between workers and the core; never seen over HTTP)
 
-Domain code raises these; `app.main` turns them into `application/problem+json` (RFC 9457) in one place. A message says what
+Domain code raises these; `app.http.problems` turns them into `application/problem+json` (RFC 9457) in one place. A message says what
 was wrong and what to do about it.
 """
 

@@ -4,7 +4,12 @@ import logging
 import sys
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
+
+# Without the values of variables, which may be keys.
+TRACEBACKS = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
 
 
 def configure(level: str) -> None:
@@ -19,7 +24,7 @@ def configure(level: str) -> None:
     render: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if sys.stderr.isatty()
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[

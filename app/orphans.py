@@ -1,7 +1,8 @@
 """Orphans: objects that no row names. They are left by a process that died, or lost its storage, between storing an object and
 committing the row that names it, or between a commit and the deletion of what it made needless.
 
-It runs in every worker; any number of runs at once do what one would, and none holds a transaction while it talks to the storage.
+Workers take turns at it: one in each period, by a row in the database, for it reads the list of the whole storage. Still any number
+of runs at once do what one would, and none holds a transaction while it talks to the storage.
 Nothing that is needed, or that may yet be named, is deleted:
 
 - a page of objects is listed first and the rows are read afterwards, so that what is committed in between is seen;
@@ -15,18 +16,50 @@ import re
 import threading
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app import datasets, registry
-from app.db import Database, clock, settings_of
+from app.db import Database, clock, now, settings_of
+from app.settings import Settings
 from app.storage import Storage
-from app.tables import Checkpoint, Dataset, Event, Job, ModelVersion
+from app.tables import Checkpoint, Chore, Dataset, Event, Job, ModelVersion
 
 ROOTS = ("jobs", "datasets")
 OURS = re.compile(r"(?:jobs/job|datasets/ds)_[0-9a-f]{24}/.+")  # a bucket may hold what is not
 
+CHORE = "orphans"
+
 log = structlog.get_logger()
+
+
+def period(settings: Settings) -> float:
+    """Seconds from one clearing to the next."""
+    return settings.orphan_seconds / 4
+
+
+def clear_when_due(database: Database, storage: Storage, stopping: threading.Event) -> None:
+    """Clear unless somebody began to within the last period. Raises Unavailable, and then the next turn is a period later."""
+    with database.writing() as session:
+        mine = take_turn(session)
+    if mine:
+        clear(database, storage, stopping)
+
+
+def take_turn(session: Session) -> bool:
+    """Whether this caller is to clear now; for a period nobody else is then. Safe beside any number of others."""
+    due = (Chore.name == CHORE, Chore.begun_at <= now() - period(settings_of(session)))
+    if session.scalar(update(Chore).where(*due).values(begun_at=now()).returning(Chore.name)):
+        return True
+    if session.get(Chore, CHORE) is not None:
+        return False
+    try:
+        with session.begin_nested():
+            session.add(Chore(name=CHORE, begun_at=clock(session)))
+    except IntegrityError:  # another took the first turn of all
+        return False
+    return True
 
 
 def clear(database: Database, storage: Storage, stopping: threading.Event) -> int:

@@ -8,14 +8,14 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.errors import FieldError, Invalid, InvalidState
+from app.errors import InvalidState
+from app.sampling.labels import index_of
 from app.storage import Storage
 from app.tables import Dataset
 
 HEADER_BYTES = 256  # numpy pads a header of four sizes to 128
 READ_BYTES = 2**24  # at full size in memory at once, or one example if that is more
 PICTURE_PIXELS = 2**22  # of all examples together: 2048 x 2048
-CLASSES_NAMED = 50  # in a message
 
 
 def preview_examples(storage: Storage, dataset: Dataset, n: int, class_name: str | None = None) -> NDArray[np.uint8]:
@@ -29,21 +29,12 @@ def preview_examples(storage: Storage, dataset: Dataset, n: int, class_name: str
     candidates = np.arange(dataset.examples)
     if class_name is not None:
         labels = npy.read_array(BytesIO(storage.get_bytes(f"{dataset.key}/labels.npy")), allow_pickle=False)
-        candidates = np.flatnonzero(labels == _label(dataset, class_name))
+        classes = [entry["name"] for entry in dataset.classes or []]
+        candidates = np.flatnonzero(labels == index_of(classes, class_name))
     n = min(n, len(candidates))
     return _read_examples(
         storage, f"{dataset.key}/examples.npy", candidates[np.arange(n) * len(candidates) // max(n, 1)]
     )
-
-
-def _label(dataset: Dataset, class_name: str) -> int:
-    classes = [entry["name"] for entry in dataset.classes or []]
-    if class_name in classes:
-        return classes.index(class_name)
-    more = f" and {len(classes) - CLASSES_NAMED} more" if len(classes) > CLASSES_NAMED else ""
-    known = f"it has {', '.join(classes[:CLASSES_NAMED])}{more}" if classes else "it has no classes"
-    detail = f"Data set {dataset.name!r} has no class {class_name!r}: {known}."
-    raise Invalid(detail, errors=[FieldError("#/class", f"no such class; {known}")])
 
 
 def _read_examples(storage: Storage, key: str, indices: NDArray[np.intp]) -> NDArray[np.uint8]:

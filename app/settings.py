@@ -37,7 +37,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="The address to listen on; anything but loopback needs api_keys.")
     port: int = Field(8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
-    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Bearer keys, long and random, separated by commas.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Bearer keys, long and random, separated by commas."
+    )
 
     upload_limit_bytes: int = Field(2 * GIB, ge=1, description="The largest dataset upload.")
     body_limit_bytes: int = Field(MIB, ge=1, description="The largest body of any other request.")
@@ -121,6 +123,12 @@ class Settings(BaseSettings):
             return None
         spare = 1 if cores <= FEW_CORES else 0
         return max(1, (cores - spare) // self.train_slots)
+
+
+def unknown_variables() -> list[str]:
+    """GANVIL_ variables of the environment that are no setting, most likely misspelt ones."""
+    known = {f"GANVIL_{name.upper()}" for name in Settings.model_fields} | {"GANVIL_URL", "GANVIL_API_KEY"}
+    return sorted(name for name in os.environ if name.startswith("GANVIL_") and name not in known)
 
 
 def _sqlite_url(path: Path) -> str:

@@ -37,7 +37,7 @@ KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+
 MAX_KEY_LENGTH = 255
 PAGE = 1000  # objects
 UNFINISHED = re.compile(r".+#[0-9]+")
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, an owner's part of it, or one file
 
 
 class Backend(NamedTuple):

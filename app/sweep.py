@@ -3,19 +3,23 @@
 It runs in every API and worker process; every step is a conditional write, so any number of sweeps at once do what one would.
 """
 
+import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from app import jobs, leases
-from app.db import Database, clock, now, settings_of
+from app import datasets, jobs
+from app.db import Database, now, settings_of
 from app.errors import GanvilError
 from app.queue import Bell
 from app.settings import Settings
-from app.tables import Dataset, IdempotencyKey, Worker
+from app.tables import IdempotencyKey, Worker
 
 FORGOTTEN_SECONDS = 600.0  # after which a silent worker's row goes
 
@@ -32,22 +36,25 @@ class Result(NamedTuple):
 
 def sweep(session: Session) -> Result:
     """One sweep, inside a writing transaction. Ring and notify after its commit."""
-    swept = jobs.sweep(session)
-    _sweep_datasets(session)
+    swept, io_rings = jobs.sweep(session), datasets.sweep(session)
     keys_kept_since = now() - settings_of(session).idempotency_seconds
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < keys_kept_since))
     session.execute(delete(Worker).where(Worker.seen_at < now() - FORGOTTEN_SECONDS))
-    return Result(swept.moved, swept.rings, leases.to_ring(session, Dataset))
+    return Result(swept.moved, swept.rings, io_rings)
 
 
-def _sweep_datasets(session: Session) -> None:
-    for dataset in leases.expire(session, Dataset):
-        dataset.status = leases.after_loss(session, dataset)
-        if dataset.status == "failed":
-            message = f"{dataset.attempt} attempts to prepare it were lost with their workers. Upload it again."
-            dataset.error = {"code": "worker_lost", "message": message}
-            dataset.finished_at = clock(session)
-    session.flush()
+@contextmanager
+def vital(what: str) -> Iterator[None]:
+    """For the threads without which a process only half lives: what ends the block early is logged, raised, and ends the process.
+
+    Whoever started the process may start it again.
+    """
+    try:
+        yield
+    except Exception:
+        log.exception("process.broken", what=what)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise
 
 
 class Sweeper:
@@ -70,12 +77,13 @@ class Sweeper:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.sweep_once()
-            except GanvilError as error:  # the database is away: it is tried again
-                log.warning("sweep.failed", error=error.detail)
-            self._stopping.wait(self._seconds)
+        with vital("sweep"):
+            while not self._stopping.is_set():
+                try:
+                    self.sweep_once()
+                except GanvilError as error:  # the database is away: it is tried again
+                    log.warning("sweep.failed", error=error.detail)
+                self._stopping.wait(self._seconds)
 
     def sweep_once(self) -> Result:
         """Sweep, commit, then ring and notify."""

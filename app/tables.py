@@ -96,7 +96,7 @@ class Job(Leased, Base):
     progress: Mapped[Document]
     metrics: Mapped[Document]  # the newest metrics event's data
     verdict: Mapped[Document | None]
-    fingerprint: Mapped[Document | None]  # the engine's, frozen by the first claim
+    fingerprint: Mapped[Document | None]  # the engine's, frozen by the first run that left a checkpoint
     # `user_metadata` because `metadata` is taken by SQLAlchemy; the API says metadata.
     user_metadata: Mapped[Document]
     last_seq: Mapped[int] = mapped_column(default=0)
@@ -200,3 +200,12 @@ class Worker(Base):
     device: Mapped[str] = mapped_column(String(255))
     started_at: Mapped[float]
     seen_at: Mapped[float]
+
+
+class Chore(Base):
+    """Work that one process at a time does for all, now and then."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    begun_at: Mapped[float]  # the last time

@@ -45,11 +45,10 @@ def import_seconds() -> float:
 def api_alone(folder: Path) -> Iterator[tuple[httpx.Client, float]]:
     """The API on a folder, without Redis or a worker: a client of it, and the seconds until /health/ready answered 200."""
     port = free_port("127.0.0.1")
-    command = [*(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"), "--port", str(port)]
-    env = os.environ | {"GANVIL_DATA_DIR": str(folder)}
+    env = os.environ | {"GANVIL_DATA_DIR": str(folder), "GANVIL_PORT": str(port)}
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
         began = time.perf_counter()
-        with subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"], env=env) as process:
+        with subprocess.Popen([sys.executable, "-m", "app"], env=env) as process:
             try:
                 while not is_ready(http):
                     time.sleep(0.01)

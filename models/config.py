@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
 MAX_SEED = 2**63 - 1
+DRAWN_BELOW = 2**53  # seeds that nobody gave: any JSON reader keeps these exact
 MAX_EXAMPLES = 10**12
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -75,7 +76,7 @@ class Ema(Section):
 
 
 class Budget(Section):
-    """How long to train: exactly one of the three."""
+    """How long to train: exactly one of the three. It is rounded up to whole batches."""
 
     examples: int | None = Field(None, ge=1, le=MAX_EXAMPLES)
     epochs: float | None = Field(None, gt=0, le=1_000_000)
@@ -113,7 +114,7 @@ class TrainingConfig(Section):
     ema: Ema = Ema()
     batch_size: int = Field(64, ge=1, le=65_536)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null takes every core.")
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null takes what the machine can spare.")
     budget: Budget
     schedule: Schedule = Schedule()
     seed: Seed = 0

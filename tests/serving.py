@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from app.http.connections import PatientProtocol
 from app.main import create_app
 from app.settings import Settings
 from tests.servers import wait_until
@@ -45,7 +46,7 @@ def caller(shared: FastAPI) -> Iterator[httpx.Client]:
 def serving(app: FastAPI, **options) -> Iterator[httpx.Client]:
     """Runs the application in a thread for as long as the block lasts; `options` go to the client."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, log_config=None, http=PatientProtocol, ws="none", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -17,7 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},
     "routes": {"routes"},
-    "application": {"main"},
+    "application": {"main", "__main__"},
     "tools": {"client", "up"},
     "command": {"cli"},
 }

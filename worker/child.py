@@ -14,13 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from app.up.processes import status_of
+import structlog
+
+log = structlog.get_logger()
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOG_TAIL_BYTES = 4096
@@ -93,7 +95,10 @@ class Child:
 
     def status(self) -> int | None:
         """The exit status, -N after signal N, None while it runs. Does not reap it: its process id stays ours until exit."""
-        return status_of(self.pid)
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def wait(self, seconds: float) -> bool:
         """Whether it ended within so many seconds."""
@@ -133,7 +138,7 @@ class Lines:
         self._offset = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The complete lines that were added since the last call."""
+        """The complete lines that were added since the last call, without those that a full disk cut off."""
         try:
             if self._path.stat().st_size == self._offset:
                 return []
@@ -143,7 +148,15 @@ class Lines:
         except FileNotFoundError:
             return []
         self._offset += len(complete) + len(newline)
-        return [json.loads(line) for line in complete.splitlines()]
+        return list(_parsed(complete.splitlines()))
+
+
+def _parsed(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            log.warning("lines.torn", length=len(line), error=str(error))
 
 
 def inherited_environment() -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Keeping a claim alive while its work goes on, and ending the work when that fails.
 
-All time is measured by a clock that nobody sets (`clock`), from *before* each claim or renewal was sent. The database's clock gave the lease
-its end later than that, so the deadline here always falls before the one that other workers see, however the two clocks differ.
-A process that was stopped or cut off therefore finds its deadline past before anything else, kills its child and writes nothing.
+Time is measured here by a clock that nobody sets (`clock`), from *before* each claim or renewal was sent. The database gave the
+lease its end later than that, by its own clock, so whatever the two say, the deadline here falls before the one that other workers
+see; only a database whose clock is set forward meanwhile may end the lease earlier, and then the fence refuses what is written
+late. A process that was stopped or cut off finds its deadline past before anything else, kills its child and writes nothing.
 """
 
 import threading
@@ -109,7 +110,8 @@ class Lease:
         """`function(session, row_id, fence, ...)` in one writing transaction; again while the database does not answer.
 
         Raises LeaseLost when the lease ends before it does, and whatever else the function raises. A commit whose answer was
-        lost is done twice: ticks replace themselves, and an ending that had been written answers LeaseLost.
+        lost is done twice: ticks replace themselves, an ending that had been written answers LeaseLost, and lines of the log,
+        warnings and verdicts then stand twice in the history.
         """
         while True:
             self.check()
@@ -121,7 +123,7 @@ class Lease:
             time.sleep(RETRY_SECONDS)
 
     def patiently(self, function: Callable[P, R], *arguments: P.args, **keywords: P.kwargs) -> R:
-        """`function(...)`, tried again while the storage does not answer: an outage costs time and not the run.
+        """`function(...)`, tried again while the storage or the database does not answer: an outage costs time and not the run.
 
         Raises Unavailable only once the work should stop, LeaseLost when the lease ends before the outage.
         """
@@ -130,7 +132,7 @@ class Lease:
             try:
                 return function(*arguments, **keywords)
             except Unavailable as error:
-                log.warning("lease.storage_unavailable", row=self.row_id, error=str(error))
+                log.warning("lease.unavailable", row=self.row_id, error=str(error))
                 if self.stop_reason:
                     raise
             time.sleep(RETRY_SECONDS)

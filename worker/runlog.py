@@ -3,6 +3,7 @@
 A file rather than a pipe, because a file neither stalls its writer when nobody reads nor loses what was written when it dies.
 """
 
+import errno
 import json
 import math
 import os
@@ -21,8 +22,7 @@ class RunLog:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._started = time.monotonic() - elapsed_before
         size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            os.write(self._fd, b"\n")  # a run that was killed in mid-line must not swallow our first one
+        self._torn = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"  # by a run that was killed in mid-line
 
     @property
     def elapsed_seconds(self) -> float:
@@ -34,14 +34,20 @@ class RunLog:
         self._started = time.monotonic() - elapsed_before
 
     def write(self, kind: str, examples_seen: int = 0, **data: Any) -> None:
-        """Append one event; the whole line goes to the kernel in one write. Numbers that are not finite become null."""
+        """Append one event; the whole line goes to the kernel in one write. Numbers that are not finite become null.
+
+        Raises OSError, ENOSPC also when the disk took only part of the line: that part swallows nothing of the next.
+        """
         event = {
             "kind": kind,
             "examples_seen": examples_seen,
             "elapsed_seconds": round(self.elapsed_seconds, 3),
             "data": _finite(data),
         }
-        os.write(self._fd, json.dumps(event, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+        line = b"\n" * self._torn + json.dumps(event, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        self._torn = os.write(self._fd, line) < len(line)
+        if self._torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         os.close(self._fd)

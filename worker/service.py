@@ -1,10 +1,10 @@
 """What one worker process has: settings, database, storage and bell, its places, and the threads that run beside its tasks."""
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -14,7 +14,7 @@ from app.errors import GanvilError
 from app.queue import Bell
 from app.settings import Settings
 from app.storage import Storage
-from app.sweep import Sweeper
+from app.sweep import Sweeper, vital
 from worker.child import inherited_environment
 from worker.slots import Slots, find_gpus, training_places
 from worker.workspace import DatasetCache, clean_run_directories
@@ -31,19 +31,23 @@ class Service:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.device = f"{len(gpus)} GPU" if gpus else "CPU"
         self.stopping = threading.Event()
+        self._closing = threading.Event()
         self.database = Database(settings)
         self.storage = Storage(settings.storage_url)
         self.bell = Bell(settings)
         self.datasets = DatasetCache(settings.cache_dir / "datasets", self.storage)
         self.runs = settings.data_dir / "runs"
-        self.training = Slots(training_places(settings.train_slots, gpus))
-        self.io = Slots([{}])
+        self.training = Slots(training_places(settings.train_slots, gpus), partial(self.bell.ring, "train"))
+        self.io = Slots([{}], partial(self.bell.ring, "io"))
         self._sweeper = Sweeper(self.database, self.bell, settings)
         self._clearer = threading.Thread(target=self._clear_orphans, name="orphans", daemon=True)
         self._life = threading.Thread(target=self._live, name="life", daemon=True)
 
     def start(self) -> None:
-        """Begin, in a thread: bring the schema up to date, look for work once, then sweep, beat and clear orphans until `close`."""
+        """Begin, in a thread: bring the schema up to date, look for work once, then sweep and beat until `close`.
+
+        Tasks that were told to stop take their time over a checkpoint, and all that while this worker lives.
+        """
         self._life.start()
 
     def stop(self) -> None:
@@ -54,45 +58,40 @@ class Service:
     def close(self) -> None:
         """End the threads; called when no task runs any more."""
         self.stop()
+        self._closing.set()
         if self._life.is_alive():
             self._life.join()
         self.bell.close()
         self.database.dispose()
 
     def _live(self) -> None:
-        try:
-            self._work_beside()
-        except Exception:  # such as a database of a newer release: whoever started us may start us again
-            log.exception("worker.broken")
-            os.kill(os.getpid(), signal.SIGTERM)
-            raise
-
-    def _work_beside(self) -> None:
-        clean_run_directories(self.runs)
-        while not self._says(self.database.migrate) and not self._pause():
-            pass
-        self._sweeper.start()
-        self._clearer.start()
-        self.bell.ring("train", self.training.total)
-        self.bell.ring("io")
-        while not self._pause():
-            self._says(self._beat)
-        self._sweeper.stop()
-        self._clearer.join()
-        self._says(self._leave)
+        with vital("worker"):  # which ends by a database of a newer release, for one
+            clean_run_directories(self.runs)
+            while not self._says(self.database.migrate) and not self._pause():
+                pass
+            self._sweeper.start()
+            self._clearer.start()
+            self.bell.ring("train", self.training.total)
+            self.bell.ring("io")
+            while not self._pause():
+                self._says(self._beat)
+            self._sweeper.stop()
+            self._clearer.join()
+            self._says(self._leave)
 
     def _clear_orphans(self) -> None:
         """Now and then, in a thread of its own: to go through a large storage takes long."""
-        while not self.stopping.is_set():
-            try:
-                orphans.clear(self.database, self.storage, self.stopping)
-            except GanvilError as error:  # the database or the storage is away: it is tried again in due time
-                log.warning("orphans.failed", error=error.detail)
-            self.stopping.wait(self.settings.orphan_seconds / 4)
+        with vital("orphans"):
+            while not self.stopping.is_set():
+                try:
+                    orphans.clear_when_due(self.database, self.storage, self.stopping)
+                except GanvilError as error:  # the database or the storage is away: it is tried again in due time
+                    log.warning("orphans.failed", error=error.detail)
+                self.stopping.wait(orphans.period(self.settings))
 
     def _pause(self) -> bool:
-        """Wait a little; whether this worker is to end."""
-        return self.stopping.wait(self.settings.sweep_seconds)
+        """Wait a little; whether this worker has ended."""
+        return self._closing.wait(self.settings.sweep_seconds)
 
     def _says(self, to_the_database: Callable[[], None]) -> bool:
         """Whether the database heard it. When it is away, that is no reason to end: it is tried again."""

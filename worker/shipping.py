@@ -39,11 +39,16 @@ class Shipper:
         self._events: list[NewEvent] = []
 
     def ship(self, lines: list[Line]) -> None:
-        """Everything that the lines say and name. Raises LeaseLost, StorageFull, and Unavailable once the run should stop."""
+        """Everything that the lines say and name. Raises LeaseLost, StorageFull, and Unavailable once the run should stop.
+
+        Of several checkpoints only the newest brings its training state, and brings it first: a storage that is slower than
+        the trainer, which keeps a few states, would otherwise always ask for one that is gone.
+        """
+        states = {line["examples_seen"]: self._ship_state(line) for line in _checkpoints(lines)[-1:]}
         for line in lines:
             if line["kind"] == "checkpoint":
                 self._flush()
-                self._ship_checkpoint(line)
+                self._ship_checkpoint(line, states.get(line["examples_seen"]))
             elif line["kind"] == "grid":
                 self._events.append(_event(line, {"key": self._ship_grid(line)}))
             elif line["kind"] in REPORTED:
@@ -61,30 +66,30 @@ class Shipper:
         self._lease.patiently(self._storage.put_file, key, self._directory / line["data"]["path"])
         return key
 
-    def _ship_checkpoint(self, line: Line) -> None:
-        data, seen = line["data"], line["examples_seen"]
-        source, key = self._directory / data["path"], f"{self._prefix}/checkpoints/{seen:012d}"
+    def _ship_checkpoint(self, line: Line, state_key: str | None) -> None:
+        data, key = line["data"], self._key_of(line)
         for name in SNAPSHOT_FILES:
-            self._lease.patiently(self._storage.put_file, f"{key}/{name}", source / name)
-        state_key = self._ship_state(source, f"{key}/{STATE}")
-        new = NewCheckpoint(seen, state_key, key, data["sha256"], data["size"], data["kid"])
+            self._lease.patiently(self._storage.put_file, f"{key}/{name}", self._directory / data["path"] / name)
+        new = NewCheckpoint(line["examples_seen"], state_key, key, data["sha256"], data["size"], data["kid"])
         unneeded = self._lease.write(jobs.record_checkpoint, new)
         self._lease.patiently(self._storage.delete, unneeded)
 
-    def _ship_state(self, source: Path, key: str) -> str | None:
-        """The state's key; None when the trainer, which keeps a few states, gave this one up before its turn came."""
+    def _ship_state(self, line: Line) -> str | None:
+        """The state's key; None when the trainer gave this one up before its turn came."""
+        key = f"{self._key_of(line)}/{STATE}"
         try:
-            self._lease.patiently(self._storage.put_file, key, source / STATE)
+            self._lease.patiently(self._storage.put_file, key, self._directory / line["data"]["path"] / STATE)
         except NotFound:
             return None
         return key
 
+    def _key_of(self, line: Line) -> str:
+        return f"{self._prefix}/checkpoints/{line['examples_seen']:012d}"
+
 
 def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> None:
     """Put the newest checkpoint that can be read where the trainer looks for it; a warning event for each that cannot."""
-    with service.database.reading() as session:
-        resumable = [row for row in history.checkpoints(session, lease.row_id) if row.state_key is not None]
-    for row in resumable:
+    for row in lease.patiently(_resumable, service, lease.row_id):
         target = directory / "checkpoints" / f"{row.examples_seen:012d}"
         try:
             lease.patiently(_fetch, service.storage, row, target)
@@ -99,6 +104,12 @@ def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> None:
             return
 
 
+def _resumable(service: Service, job_id: str) -> list[Checkpoint]:
+    """Newest first."""
+    with service.database.reading() as session:
+        return [row for row in history.checkpoints(session, job_id) if row.state_key is not None]
+
+
 def _fetch(storage: Storage, row: Checkpoint, target: Path) -> None:
     """Raises NotFound, and ValueError for what is not what was written."""
     assert row.state_key is not None
@@ -109,6 +120,10 @@ def _fetch(storage: Storage, row: Checkpoint, target: Path) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != manifest.get("state_sha256"):
         raise ValueError("its training state is damaged")
+
+
+def _checkpoints(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if line["kind"] == "checkpoint"]
 
 
 def _event(line: Line, data: dict[str, object]) -> NewEvent:

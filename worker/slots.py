@@ -8,11 +8,15 @@ Environment = Mapping[str, str]
 
 
 class Slots:
-    """A bounded number of places; each carries the environment that the children run in it are given."""
+    """A bounded number of places; each carries the environment that the children run in it are given.
 
-    def __init__(self, places: list[Environment]) -> None:
+    `ring` is called when a place is given back at which somebody had been turned away.
+    """
+
+    def __init__(self, places: list[Environment], ring: Callable[[], None]) -> None:
         self.total = len(places)
         self._free = list(places)
+        self._ring = ring
         self._turned_away = False
         self._lock = threading.Lock()
 
@@ -23,16 +27,18 @@ class Slots:
     def work(self, take_one: Callable[[Environment], bool]) -> None:
         """In a free place, `take_one(environment)` until it finds nothing more to do. Returns at once when none is free.
 
-        Whoever is turned away may have come for work that appeared just after a busy place saw none. So a place that is given
-        back looks again when somebody was turned away meanwhile: a ring of the bell is never wasted.
+        Whoever is turned away may have come for work that appeared just after a busy place saw none, or that it will not come
+        to because it failed. So the bell is rung again when such a place is given back: no ring is wasted.
         """
-        again = True
-        while again and (place := self._take()) is not None:
-            try:
-                while take_one(place):
-                    pass
-            finally:
-                again = self._give_back(place)
+        place = self._take()
+        if place is None:
+            return
+        try:
+            while take_one(place):
+                pass
+        finally:
+            if self._give_back(place):
+                self._ring()
 
     def _take(self) -> Environment | None:
         with self._lock:
@@ -42,10 +48,11 @@ class Slots:
             return None
 
     def _give_back(self, place: Environment) -> bool:
+        """Whether somebody was turned away meanwhile."""
         with self._lock:
             self._free.append(place)
-            again, self._turned_away = self._turned_away, False
-            return again
+            turned_away, self._turned_away = self._turned_away, False
+            return turned_away
 
 
 def training_places(slots: int, gpus: list[str]) -> list[Environment]:

@@ -119,7 +119,7 @@ def recorded(lease: Lease, *, release: Release, fail: Fail, crashed: Fail) -> It
             yield
         except StorageFull as error:
             lease.write(fail, error.code, error.detail)
-        except Unavailable as error:  # raised only when the work should stop while the storage is away
+        except Unavailable as error:  # of `Lease.patiently`: the work should stop while what it needs is away
             lease.write(release, error.code)
         except LeaseLost:
             raise

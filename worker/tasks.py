@@ -1,7 +1,7 @@
-"""The Celery side: `celery -A worker.tasks worker --pool threads --concurrency N -Q train,io`.
+"""The Celery side of a worker, which `python -m worker` runs.
 
 A message is a doorbell: it says that there is work and not which. The task claims from the database until nothing is left or
-every place is taken. N is the training slots + 2: a thread for `io`, and one for doorbells that find every place taken.
+every place is taken.
 
 On SIGTERM Celery takes no more messages and waits for its tasks; `worker_shutting_down` is what tells them. It fires in the
 main process only, which with the threads pool is theirs too (tasks of the prefork pool never learn of a shutdown).

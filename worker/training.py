@@ -10,6 +10,7 @@ from app import jobs
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
 from worker.child import Child, Lines, thread_environment
+from worker.cores import available_cores
 from worker.lease import Lease, clock
 from worker.service import Service
 from worker.shipping import Shipper, fetch_checkpoint
@@ -41,11 +42,8 @@ def train_next(service: Service, environment: Mapping[str, str]) -> bool:
 
 
 def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str]) -> Ending:
-    with service.database.reading() as session:
-        dataset = session.get_one(Dataset, job.dataset_id)
-    # Going on elsewhere keeps the number that the first run had: sums of other threads differ in their last bits.
-    frozen = (job.fingerprint or {}).get("threads")
-    threads = job.config["threads"] or frozen or service.settings.default_trainer_threads()
+    dataset = lease.patiently(_dataset_of, service, job)
+    threads = _threads(service, job)
     with ExitStack() as held:
         directory = held.enter_context(run_directory(service.runs, f"{job.id}.{job.fence}"))
         name = f"{dataset.id}-{dataset.sha256}"
@@ -67,6 +65,23 @@ def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str
         lines = Lines(directory.path / "events.jsonl")
         ship = Shipper(service, lease, directory.path).ship
         return Supervision(child, lines, lease, ship, service.settings).run()
+
+
+def _dataset_of(service: Service, job: Job) -> Dataset:
+    with service.database.reading() as session:
+        return session.get_one(Dataset, job.dataset_id)
+
+
+def _threads(service: Service, job: Job) -> int | None:
+    """The number that the user asked for, else the one that the job began with, else this machine's.
+
+    Sums of other numbers of threads differ in their last bits; but a job that came to fewer cores goes on all the same.
+    """
+    asked: int | None = job.config["threads"]
+    began_with: int = (job.fingerprint or {}).get("threads", 0)
+    if asked is None and 0 < began_with <= available_cores():
+        return began_with
+    return asked or service.settings.default_trainer_threads()
 
 
 def _conclude(lease: Lease, ending: Ending) -> None:

@@ -31,7 +31,6 @@ COLUMNS = 10
 SHOWN_PIXELS = 68  # about the side of one sample in samples.png
 GAP = 4  # pixels between samples: digits that touch are hard to read
 TRUNCATION = 0.5  # of z; at 1 some digits are as hard to read as some of the real ones are
-SHOWN_SEEDS = 5
 LOG_LINES = 20
 
 
@@ -165,7 +164,7 @@ def tell(console: Console, client: Client, report: dict[str, Any], output: Path)
         *(f"  {output / name}" for name in ("samples.png", "timelapse.webp", "report.json")),
         f"These samples are drawn at truncation {report['truncation']}: less variety, more typical digits. Without it some are hard to read.",
         "Every seed and class has a URL; the first column is",
-        *(f"  {url}" for url in report["images"][:SHOWN_SEEDS]),
+        *(f"  {url}" for url in report["images"]),
         f"Swagger UI: {report['swagger']}",
         f"These URLs answer while the service runs: ganvil up --port {client.url.rpartition(':')[2]} --data {output / 'data'}",
     ]

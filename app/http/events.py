@@ -87,14 +87,10 @@ class Follower:
         """Raises NotFound for a job that is no more."""
         with self._database.reading() as session:
             job = history.get(session, job_id)
-            ended, last_seq = job.status in ENDED, job.last_seq
-            rows = history.events(session, job_id, after, kinds, PAGE)
-            events = [Event.of(row) for row in rows]
+            events = [Event.of(row) for row in history.events(session, job_id, after, kinds, PAGE)]
         if len(events) == PAGE:
             return Stretch(events, events[-1].seq, more=True, over=False)
-        # An event that came between the two queries may lie beyond last_seq.
-        position = max([after, last_seq, *(event.seq for event in events[-1:])])
-        return Stretch(events, position, more=False, over=ended)
+        return Stretch(events, max(after, job.last_seq), more=False, over=job.status in ENDED)
 
     @contextmanager
     def _watching(self, job_id: str) -> Iterator[asyncio.Event]:

@@ -1,5 +1,6 @@
 """The OpenAPI document, and the pages that show it. Swagger UI and ReDoc come from the package: nothing leaves the machine."""
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
+from app.errors import GanvilError
 from app.http.problems import MEDIA_TYPE
 
 WEB = Path(__file__).parents[1] / "web"
@@ -48,7 +50,8 @@ WITH_BODY = {
     "408": "The body stopped arriving",
     "413": "The body is too large",
 }
-PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+KINDS = {kind.status: kind for kind in GanvilError.__subclasses__()}  # of error, by what they answer
 
 
 class DocumentedAPI(FastAPI):
@@ -115,12 +118,31 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 parameter["schema"] = without_null(parameter["schema"])
             answers = operation["responses"]
             for status, description in _common(method, operation).items():
-                answers.setdefault(status, {"description": description, "content": PROBLEM})
+                answers.setdefault(status, {"description": description, "content": _problem(path, status, description)})
             for status, answer in answers.items():
                 if status >= "400" and not open_to_all:  # an unready service says so with its components
-                    answer["content"] = PROBLEM
+                    answer["content"] = _problem(path, status, answer["description"])
             operation["responses"] = dict(sorted(answers.items()))
     return document
+
+
+def _problem(path: str, status: str, description: str) -> dict[str, Any]:
+    """The content of an error answer, with an example that has its code."""
+    number = int(status)
+    phrase = HTTPStatus(number).phrase.capitalize()
+    code, title = (
+        (KINDS[number].code, KINDS[number].title) if number in KINDS else (phrase.lower().replace(" ", "_"), phrase)
+    )
+    example = {
+        "type": f"urn:ganvil:problem:{code}",
+        "title": title,
+        "status": number,
+        "code": code,
+        "detail": f"{description}.",
+        "instance": path,
+        "request_id": "req_5f0c1b2a3d4e5f60",
+    }
+    return {MEDIA_TYPE: {"schema": PROBLEM, "example": example}}
 
 
 def _common(method: str, operation: dict[str, Any]) -> dict[str, str]:

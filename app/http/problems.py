@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.errors import FieldError, GanvilError, Invalid, InvalidState, NotFound, TooLarge
 from app.schemas.base import Problem, ProblemError
+from models.catalog import escaped
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20  # faults that one answer lists
@@ -141,7 +142,8 @@ def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
     if place == "body":
         path = _steps(path, body, missing=error["type"] == "missing")
         detail = detail if isinstance(body, dict) else "a JSON object is needed, sent as application/json"
-    pointer = "#" + "".join(f"/{_escape(str(part))}" for part in path)
+    # What the client sent may hold lone surrogates, which no answer can.
+    pointer = "#" + "".join(f"/{escaped(part)}" for part in path).encode("utf-8", "replace").decode()
     return _fault(pointer, place, detail)
 
 
@@ -153,11 +155,6 @@ def _steps(path: Sequence[Any], body: Any, *, missing: bool) -> list[Any]:
             steps.append(part)
             body = body[part]
     return [*steps, path[-1]] if missing and path else steps
-
-
-def _escape(part: str) -> str:
-    """RFC 6901. What the client sent may hold lone surrogates, which no answer can."""
-    return part.encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
 
 
 async def on_http_exception(request: Request, error: Exception) -> ProblemResponse:

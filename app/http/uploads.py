@@ -4,7 +4,6 @@ Starlette's own parser spools to the system's temporary folder, often a small or
 from there. Here it lands beside the object store, which can then take it over without copying, and is hashed on its way.
 """
 
-import errno
 import hashlib
 import os
 import tempfile
@@ -22,13 +21,14 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import FieldError, Invalid, StorageFull
 from app.settings import Settings
+from app.storage import FULL
+from models.catalog import escaped
 
 FILE_FIELD = "file"
 PREFIX = "upload-"
 FIELD_LIMIT_BYTES = 4096
 WRITE_BYTES = 2**20  # what is gathered before a thread writes it
 STALE_SECONDS = 86_400
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def incoming(settings: Settings) -> Path:
@@ -172,8 +172,7 @@ class _Form:
 
 
 def _invalid(name: str, detail: str) -> Invalid:
-    pointer = "#/" + name.replace("~", "~0").replace("/", "~1")
-    return Invalid(f"The form's field {name!r} is {detail}.", errors=[FieldError(pointer, detail)])
+    return Invalid(f"The form's field {name!r} is {detail}.", errors=[FieldError(f"#/{escaped(name)}", detail)])
 
 
 @contextmanager

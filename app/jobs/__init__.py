@@ -66,12 +66,13 @@ def submit(
     priority: int = 0,
     metadata: Document | None = None,
 ) -> Job:
-    """Queue a job. Raises as `plan` does, and Invalid for a priority or metadata that cannot be kept."""
+    """Queue a job, for the caller to ring for. Raises as `plan` does, and Invalid for a priority or metadata that cannot be kept."""
+    datasets.hold(session, dataset)
     planned = plan(session, dataset=dataset, model=model, preset=preset, config=config, budget=budget, seed=seed)
     time = clock(session)
     job = Job(
         id=new_id("job"), status="queued", desired="run", attempt=0, fence=0, last_seq=0, claimed_examples=0,
-        priority=plans.check_priority(priority), queued_at=time, created_at=time,
+        priority=plans.check_priority(priority), queued_at=time, rung_at=time, created_at=time,
         dataset_id=planned.dataset.id, model_name=planned.model, preset=planned.preset, config=planned.config,
         progress={"examples_seen": 0, "examples_total": planned.examples_total}, metrics={},
         user_metadata=_checked_metadata(metadata or {}),
@@ -107,7 +108,7 @@ def pause(session: Session, job_id: str) -> Job:
 
 
 def resume(session: Session, job_id: str) -> Job:
-    """Queue a paused job, or take back the wish to pause a running one. Raises NotFound, InvalidState."""
+    """Queue a paused job, for the caller to ring for, or take back the wish to pause a running one. Raises NotFound, InvalidState."""
     job = locked(session, job_id)
     if job.status == "running" and job.desired != "cancel":
         _wish(session, job, "run")
@@ -120,9 +121,13 @@ def resume(session: Session, job_id: str) -> Job:
 
 
 def retry(session: Session, job_id: str) -> Job:
-    """Queue a failed or cancelled job again, from its newest checkpoint. Raises NotFound, InvalidState, Gone (its data)."""
+    """Queue a failed or cancelled job again, from its newest checkpoint, for the caller to ring for.
+
+    Raises NotFound, InvalidState, Gone (its data).
+    """
     job = locked(session, job_id)
     if job.status in {"failed", "cancelled"}:
+        datasets.hold(session, job.dataset_id)
         datasets.ready(session, job.dataset_id)
         move(session, job, "queued", "retry")
     elif job.desired != "run" or job.status not in {"queued", "running"}:

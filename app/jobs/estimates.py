@@ -18,14 +18,14 @@ def estimated_seconds(session: Session, plan: Plan) -> float | None:
         return float(plan.config["budget"]["seconds"])
     shape = (plan.dataset.height, plan.dataset.width, plan.dataset.channels)
     alike = (
-        select(Job)
+        select(Job.config, Job.progress)
         .join(Dataset, Dataset.id == Job.dataset_id)
         .where(Dataset.height == shape[0], Dataset.width == shape[1], Dataset.channels == shape[2])
         .order_by(Job.created_at.desc())
         .limit(LOOKED_AT)
     )
-    for job in session.scalars(alike):
-        seen, seconds = job.progress.get("examples_seen"), job.progress.get("elapsed_seconds")
-        if seen and seconds and all(job.config[part] == plan.config[part] for part in DECIDES_SPEED):
+    for config, progress in session.execute(alike):
+        seen, seconds = progress.get("examples_seen"), progress.get("elapsed_seconds")
+        if seen and seconds and all(config.get(part) == plan.config[part] for part in DECIDES_SPEED):
             return float(plan.examples_total * seconds / seen)
     return None

@@ -40,6 +40,8 @@ def move(session: Session, job: Job, to: str, reason: str) -> None:
         job.queued_at = (
             time  # behind its priority; a job that lost its worker or made room for a deploy keeps its place
         )
+    if to == "queued" and job.status != "running":
+        job.rung_at = time  # whoever lets a user queue a job rings for it, once that is committed
     if to in ENDED:
         job.finished_at = time
     job.status, job.desired = to, {"paused": "pause", "cancelled": "cancel"}.get(to, "run")

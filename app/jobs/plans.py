@@ -10,9 +10,8 @@ from app import datasets, names
 from app.errors import FieldError, Invalid
 from app.tables import Dataset, Document, Job
 from models import presets
-from models.config import ConfigError, DataSpec, TrainingConfig
+from models.config import DRAWN_BELOW, ConfigError, DataSpec, TrainingConfig
 
-SERVER_SEEDS = 2**53  # seeds that we draw stay exact in JavaScript's numbers
 PRIORITIES = range(-1000, 1001)
 
 
@@ -39,8 +38,7 @@ def plan(
 ) -> Plan:
     """Resolve a request into a whole config that fits the data set, given by id or name.
 
-    Needs a writing transaction, because it holds the data set against deletion. Raises NotFound or Gone without such a data
-    set, InvalidState while it is not ready, and Invalid with pointers to the fields.
+    Raises NotFound or Gone without such a data set, InvalidState while it is not ready, and Invalid with pointers to the fields.
     """
     source = datasets.ready(session, dataset)
     model = source.name if model is None else names.validate(model, "#/model")
@@ -48,7 +46,7 @@ def plan(
     overrides = config or {}
     preset = presets.DEFAULT_PRESET if preset is None else preset
     if seed is None and "seed" not in overrides:
-        seed = secrets.randbelow(SERVER_SEEDS)
+        seed = secrets.randbelow(DRAWN_BELOW)
     resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)
     return Plan(source, model, preset, resolved.model_dump(mode="json"), resolved.budget.total(spec.examples))
 

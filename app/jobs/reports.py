@@ -32,7 +32,7 @@ class NewEvent:
 class NewCheckpoint:
     """A checkpoint whose objects are stored. `sha256` and `size` are those of generator.safetensors.
 
-    Without a `state_key` it is a snapshot alone: the trainer gave its state up for newer ones before it could be stored.
+    Without a `state_key` it is a snapshot alone, and no progress: newer ones came before its state could be stored.
     """
 
     examples_seen: int
@@ -64,8 +64,8 @@ def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpo
     that has one.
     """
     job = leases.held(session, Job, job_id, fence)
-    if new.examples_seen > job.claimed_examples:
-        job.attempt = 0  # progress: the runs that were lost before no longer count
+    if new.state_key is not None and new.examples_seen > job.claimed_examples:
+        job.attempt = 0  # progress that the next run can go on from: those that were lost before no longer count
     rows = session.scalars(
         select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.examples_seen)
     ).all()

@@ -155,7 +155,9 @@ def preview_dataset(
     database: DatabaseDep,
     storage: StorageDep,
     n: Annotated[int, Query(ge=1, le=256, description="How many, spread evenly.")] = 64,
-    class_name: Annotated[str | None, Query(alias="class", max_length=200, description="Of this class alone.")] = None,
+    class_name: Annotated[
+        str | None, Query(alias="class", max_length=200, description="Of this class alone, by name or index.")
+    ] = None,
 ) -> Response:
     """A grid of examples as they are learned from, shrunk where they are many and large."""
     with database.reading() as session:

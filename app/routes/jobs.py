@@ -47,7 +47,7 @@ def submit_job(
     """
     asked = body.model_dump(mode="json", exclude_none=True)
     if dry_run:
-        with database.writing() as session:  # as a submission does, it holds the data set
+        with database.reading() as session:
             plan = jobs.plan(session, **{name: asked[name] for name in asked.keys() & PLANNED})
             seconds = estimates.estimated_seconds(session, plan)
             return JSONResponse(JobPlan.of(plan, seconds).model_dump(mode="json"))

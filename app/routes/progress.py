@@ -117,7 +117,7 @@ def get_job_grid(
 @router.get(
     "/jobs/{job}/timelapse.webp",
     response_class=Response,
-    responses=binary("image/webp") | problems(404, 422),
+    responses=binary("image/webp") | problems(404, 422, 429),
     summary="See progress as a film",
 )
 def get_job_timelapse(

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.formats import BY_EXTENSION, FORMATS, Format, check_grid
+from app.formats import BY_EXTENSION, FORMATS, check_grid
 from app.http.answers import (
     cache_headers,
     head_of,
@@ -16,9 +16,7 @@ from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
 from app.http.downloads import not_modified
 from app.http.parameters import ModelRef, Seed
 from app.http.routing import StrictRoute
-from app.registry import Resolved
-from app.sampling import Sampler
-from app.sampling.labels import index_of
+from app.sampling.labels import of_seeds
 from app.sampling.seeds import parse
 from app.schemas.base import problems
 
@@ -73,32 +71,23 @@ async def get_sample(
     asked for. `X-Model-Version`, `X-Seed` and `X-Class` (percent-encoded) say what it is.
     """
     resolved = await resolve(database, ref)
-    label = label_of(resolved, class_name)
+    classes = resolved.info["classes"]
+    labels = of_seeds(classes, [seed], class_name)
     format = BY_EXTENSION[extension]  # noqa: A001
-    etag = await sampler.etag(resolved, format, seed, label, truncation)
-    headers = cache_headers(resolved, settings, etag)
+    etag = await sampler.etag(resolved, format, seed, labels, truncation)
+    named = None if labels is None else classes[labels[0]]
+    headers = cache_headers(resolved, settings, etag) | sample_headers(seed, named)
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
     if request.method == "HEAD":
-        named = None if label is None else resolved.info["classes"][label]
-        return head_of(headers | sample_headers(seed, named), format.media_type)
-    return await unless_client_leaves(request, make_sample(sampler, resolved, seed, label, truncation, format, headers))
+        return head_of(headers, format.media_type)
 
+    async def make() -> Response:
+        made = await sampler.generate(resolved, [seed], labels, truncation)
+        (data,) = await sampler.encode(made.images, format)
+        return Response(data, headers=headers, media_type=format.media_type)
 
-async def make_sample(
-    sampler: Sampler,
-    resolved: Resolved,
-    seed: int,
-    label: int | None,
-    truncation: float,
-    format: Format,  # noqa: A002
-    headers: dict[str, str],
-) -> Response:
-    """Generate, encode, answer."""
-    made = await sampler.generate(resolved, [seed], None if label is None else [label], truncation)
-    (data,) = await sampler.encode(made.images, format)
-    named = None if made.labels is None else resolved.info["classes"][made.labels[0]]
-    return Response(data, headers=headers | sample_headers(seed, named), media_type=format.media_type)
+    return await unless_client_leaves(request, make())
 
 
 @router.get(
@@ -125,10 +114,10 @@ async def get_grid(
     """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
     numbers = parse(seeds, limit=settings.sync_generation_limit)
     resolved = await resolve(database, ref)
-    label = label_of(resolved, class_name)
+    labels = of_seeds(resolved.info["classes"], numbers, class_name)
     height, width = resolved.info["height"], resolved.info["width"]
     check_grid(len(numbers), columns, scale, height=height, width=width, format=PNG)
-    etag = await sampler.etag(resolved, PNG, "grid", numbers, label, truncation, columns, scale)
+    etag = await sampler.etag(resolved, PNG, "grid", numbers, labels, truncation, columns, scale)
     headers = cache_headers(resolved, settings, etag)
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
@@ -136,13 +125,8 @@ async def get_grid(
         return head_of(headers, PNG.media_type)
 
     async def make() -> Response:
-        made = await sampler.generate(resolved, numbers, None if label is None else [label] * len(numbers), truncation)
+        made = await sampler.generate(resolved, numbers, labels, truncation)
         data = await sampler.encode_grid(made.images, columns, PNG, scale)
         return Response(data, headers=headers, media_type=PNG.media_type)
 
     return await unless_client_leaves(request, make())
-
-
-def label_of(resolved: Resolved, class_name: str | None) -> int | None:
-    """The index of the class that was asked for; None leaves it to the seed. Raises Invalid."""
-    return None if class_name is None else index_of(resolved.info["classes"], class_name)

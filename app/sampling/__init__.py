@@ -1,14 +1,13 @@
 """Samples from loaded generators, in batches. A seed is an address: the same request gives the same bytes.
 
 The way of a request: a place in the queue (or Busy), its generator from the cache (`loaded`), its rows in one or more forwards
-(`scheduling`, run by one thread), each forward at a shape that was verified for this model (`shapes`), encoding on a thread pool
+(`scheduling`, run one by one), each forward at a shape that was verified for this model (`shapes`), encoding on a thread pool
 beside the next forward. Torch comes in with `engine`, when the first sample is asked for.
 """
 
 import asyncio
 import hashlib
 import json
-import logging
 import math
 import os
 import threading
@@ -31,8 +30,6 @@ from app.sampling.snapshots import snapshot_folder
 from app.settings import Settings
 from app.storage import Storage
 from models.pictures import tile
-
-log = logging.getLogger(__name__)
 
 LOADERS = 2  # one slow fetch does not hold up every other model
 ENCODE_TOGETHER = 16  # samples that one encoder thread takes at a time
@@ -59,7 +56,10 @@ class Sampler:
         self._storage = storage
         self._queue = FairQueue()
         self._thread: threading.Thread | None = None
-        self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (settings.sampler_threads,))
+        threads = settings.sampler_threads
+        # An executor, though they are run one by one: it hands over whatever they raise.
+        self._forwards = ThreadPoolExecutor(1, "forward", engine.start_thread, (threads,))
+        self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (threads,))
         self._encoders = ThreadPoolExecutor(os.cpu_count(), "encoder")
         self._cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
         self._waiting = 0  # samples that were let in and not yet handed over
@@ -84,19 +84,20 @@ class Sampler:
         """The samples of at least one seed, in order, in parts as they are made.
 
         `labels` are class indices in range, one a seed; without them a conditional model takes each seed's own. Raises Busy,
-        Gone and Unavailable. Leaving early (or being cancelled) gives the place in the queue back.
+        Gone and Unavailable; a network's own mistake comes through as it is. Leaving early (or being cancelled) gives the place
+        in the queue back.
         """
         left = len(seeds)
         self._admit(left)
         work: Work | None = None
         try:
             model = await self._cache.get(resolved)
-            parts: asyncio.Queue[Rows | Exception] = asyncio.Queue()
+            parts: asyncio.Queue[Rows | BaseException] = asyncio.Queue()
             work = _work(model, seeds, labels, truncation, _deliver_to(parts))
             self._start(work)
             while left:
                 rows = await parts.get()
-                if isinstance(rows, Exception):
+                if isinstance(rows, BaseException):
                     raise rows
                 done, n = len(seeds) - left, len(rows.images)
                 left -= n
@@ -143,6 +144,7 @@ class Sampler:
             work.deliver(_shutting_down())
         if self._thread is not None:
             self._thread.join()
+        self._forwards.shutdown()
         self._loaders.shutdown(cancel_futures=True)
         self._encoders.shutdown()
 
@@ -157,24 +159,23 @@ class Sampler:
         self._waiting += n
 
     def _start(self, work: Work) -> None:
-        if self._thread is None or not self._thread.is_alive():
+        if not self._queue.put(work):
+            raise _shutting_down()
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
             self._thread.start()
-        self._queue.put(work)
 
     def _load(self, resolved: Resolved) -> Loaded:
         with snapshot_folder(self._storage, resolved) as folder:
             return engine.load(folder, resolved)
 
     def _run(self) -> None:
-        engine.start_thread(self._settings.sampler_threads)
+        """Whatever stops a forward (no memory, a network's own mistake) fails the requests of that batch alone."""
         while (batch := self._queue.take()) is not None:
             begun = time.perf_counter()
-            outcomes: Sequence[Rows | Exception]
-            try:
-                outcomes = _forward(batch)
-            except Unavailable as refusal:
-                outcomes = [refusal] * len(batch.parts)
+            forward = self._forwards.submit(_forward, batch)
+            error = forward.exception()
+            outcomes: Sequence[Rows | BaseException] = forward.result() if error is None else [error] * len(batch.parts)
             for part, outcome in zip(batch.parts, outcomes, strict=True):
                 part.work.deliver(outcome)
             pace = (time.perf_counter() - begun) / batch.rows
@@ -186,17 +187,17 @@ def _work(
     seeds: Sequence[int],
     labels: Sequence[int] | None,
     truncation: float,
-    deliver: Callable[[Rows | Exception], None],
+    deliver: Callable[[Rows | BaseException], None],
 ) -> Work:
     asked = None if labels is None else np.asarray(labels, np.int64)
     return Work(model, seeds, asked, truncation, deliver)
 
 
-def _deliver_to(parts: "asyncio.Queue[Rows | Exception]") -> Callable[[Rows | Exception], None]:
+def _deliver_to(parts: "asyncio.Queue[Rows | BaseException]") -> Callable[[Rows | BaseException], None]:
     """Called on any thread, hands over on this event loop."""
     loop = asyncio.get_running_loop()
 
-    def deliver(outcome: Rows | Exception) -> None:
+    def deliver(outcome: Rows | BaseException) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(parts.put_nowait, outcome)
 
@@ -204,14 +205,9 @@ def _deliver_to(parts: "asyncio.Queue[Rows | Exception]") -> Callable[[Rows | Ex
 
 
 def _forward(batch: Batch) -> Sequence[Rows]:
-    """What each part of the batch gets. Whatever stops an engine (no memory, a lost device, a network's own mistake) becomes
-    Unavailable: it fails the requests of this batch, and the thread goes on with the next.
-    """
-    try:
+    """What each part of the batch gets. Raises Unavailable when memory is short."""
+    with engine.short_memory_refused():
         return batch.run()
-    except Exception as error:
-        log.exception("a forward of %d rows failed", batch.shape)
-        raise Unavailable("The generator failed on this request: try again, and see the log for its reason.") from error
 
 
 def _encode(images: NDArray[np.uint8], format: Format) -> list[bytes]:  # noqa: A002

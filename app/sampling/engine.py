@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,30 @@ def _device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@contextmanager
+def short_memory_refused() -> Iterator[None]:
+    """Raises Unavailable where numpy or torch finds too little memory, the device's or this machine's."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch raises nothing more special than RuntimeError.
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise Unavailable("There is too little memory for this now: ask for fewer samples, or later.") from error
+
+
 def load(snapshot: Path, resolved: Resolved) -> Loaded:
     """Load a snapshot folder and find the batch shapes at which it may run.
 
-    Raises Unavailable for files that are damaged, or whole but not the ones on record.
+    Raises Unavailable when memory is short, and for files that are damaged, or whole but not the ones on record.
     """
+    with short_memory_refused():
+        return _load(snapshot, resolved)
+
+
+def _load(snapshot: Path, resolved: Resolved) -> Loaded:
     from models.generator import latents, load_generator
 
     try:

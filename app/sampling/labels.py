@@ -3,8 +3,19 @@
 from collections.abc import Sequence
 
 from app.errors import FieldError, Invalid
+from models.randomness import sample_classes
 
 SHOWN = 50  # class names in a message
+
+
+def of_seeds(classes: Sequence[str], seeds: Sequence[int], wanted: str | None) -> list[int] | None:
+    """The class index of each seed: that of `wanted` or, when none is, the one that the seed stands for.
+
+    None for a model without classes. Raises Invalid for a class that it does not have.
+    """
+    if wanted is not None:
+        return [index_of(classes, wanted)] * len(seeds)
+    return sample_classes(seeds, len(classes)).tolist() if classes else None
 
 
 def index_of(classes: Sequence[str], wanted: str | int, *, pointer: str = "#/class") -> int:
@@ -18,7 +29,7 @@ def index_of(classes: Sequence[str], wanted: str | int, *, pointer: str = "#/cla
     if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(classes):
         return int(text)
     if not classes:
-        detail = "This model has no classes: leave the class out."
+        detail = "There are no classes here: leave the class out."
     else:
         more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
         detail = f"There is no class {text[:80]!r}: there are {', '.join(classes[:SHOWN])}{more}."

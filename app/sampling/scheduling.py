@@ -33,7 +33,7 @@ class Work:
     seeds: Sequence[int]
     labels: NDArray[np.int64] | None  # class indices; None: each seed decides
     truncation: float
-    deliver: Callable[[Rows | Exception], None]  # called on the thread that generates
+    deliver: Callable[[Rows | BaseException], None]  # called on the thread that generates
     taken: int = 0
 
     @property
@@ -93,11 +93,13 @@ class FairQueue:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
 
-    def put(self, work: Work) -> None:
-        """Queue a request."""
+    def put(self, work: Work) -> bool:
+        """Queue a request. False once closed, when nobody would do it."""
         with self._changed:
-            self._turns.setdefault(work.model, deque()).append(work)
-            self._changed.notify()
+            if not self._closed:
+                self._turns.setdefault(work.model, deque()).append(work)
+                self._changed.notify()
+            return not self._closed
 
     def withdraw(self, work: Work) -> None:
         """Forget what is left of a request; no harm when nothing is."""

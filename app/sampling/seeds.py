@@ -5,9 +5,8 @@ import secrets
 from collections.abc import Sequence
 
 from app.errors import FieldError, Invalid
-from models.config import MAX_SEED
+from models.config import DRAWN_BELOW, MAX_SEED
 
-DRAWN_BELOW = 2**53  # what the server draws itself: any JSON reader keeps it exact
 PART = re.compile(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?")
 
 

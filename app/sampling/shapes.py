@@ -2,7 +2,8 @@
 
 A matrix product or a convolution may be summed in another order at another batch size, so that the same z gives other last bits
 and now and then another pixel. Therefore forwards run at few shapes only, padded up. What a row *is*, is its result as the first
-of `BASE` rows. A shape is used only when it gave those very bits, in every place, to random rows when the model was loaded.
+of `BASE` rows. A shape is used only when it gave those very bits, in every place, to random rows (at least `BASE` of them) when
+the model was loaded.
 (On CPUs without matrix units, shapes of 4 rows and more were seen to agree for all families; one row alone not always, since a
 matrix times a vector is another kernel.)
 """
@@ -58,13 +59,14 @@ def verify(forward: Forward) -> Shapes:
             seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
             reference.append(output[0].tobytes())
 
-    extend_reference(1)
+    extend_reference(BASE)
     for shape in CANDIDATES:
         if shape > BASE and seconds[BASE] / BASE * shape > LONGEST_FORWARD_SECONDS:
             break
         extend_reference(shape)
-        rows = [row.tobytes() for row in forward(np.arange(shape))]
-        if rows == reference[:shape]:
+        starts = range(0, max(shape, BASE), shape)
+        rows = [row.tobytes() for start in starts for row in forward(np.arange(start, start + shape))]
+        if rows == reference[: len(rows)]:
             capacity[shape] = shape
             seconds[shape] = min(seconds.get(shape, np.inf), _time(forward, shape))
         elif shape == BASE:

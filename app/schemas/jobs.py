@@ -10,6 +10,7 @@ from app.schemas.base import Body, Failure, JsonObject, Metadata, Text, Time, Vi
 from app.schemas.datasets import Name
 from models import config
 from models.config import Seed
+from models.presets import DEFAULT_PRESET
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 EventKind = Literal["status", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
@@ -25,13 +26,15 @@ class Budget(config.Budget):
 
 
 class JobRequest(Body):
-    """What to train. A data set is enough: the preset is then chosen from the data, and the rest from the preset."""
+    """What to train. A data set is enough: everything else has a default, most of it in the preset."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"dataset": "digits", "budget": {"epochs": 20}}})
 
     dataset: Annotated[Text, Field(max_length=100, description="Id or name.")]
     model: Name | None = Field(None, description="The model to publish to; by default named like the data set.")
-    preset: Annotated[Text, Field(max_length=40)] | None = Field(None, description="One of GET /v1/presets.")
+    preset: Annotated[Text, Field(max_length=40)] | None = Field(
+        None, description=f"One of GET /v1/presets; by default `{DEFAULT_PRESET}`."
+    )
     config: JsonObject | None = Field(None, description="What to change in the preset: GET /v1/presets has the schema.")
     budget: Budget | None = None
     seed: Seed | None = Field(None, description="Of everything random; by default drawn.")

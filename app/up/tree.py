@@ -1,8 +1,8 @@
 """`ganvil up`: Redis, the API and a Celery worker as one process tree on this machine.
 
     ganvil up ─┬─ redis-server         unless GANVIL_REDIS_URL names one
-               ├─ uvicorn app.main     the API, in one or several processes
-               ├─ celery worker        which starts a trainer for each job
+               ├─ app                  the API, in one or several processes
+               ├─ worker               which starts a trainer for each job
                └─ app.up.guard         ends the others should `up` be killed
 
 A child that dies is started again. A stop goes to the worker first, whose jobs checkpoint and return to the queue, then to the
@@ -34,7 +34,6 @@ REDIS_STOP_SECONDS = 5.0
 GRACE_MARGIN_SECONDS = 10.0  # what the worker needs beyond its trainers' grace
 PAUSE_SECONDS = 0.1
 SAY = partial(print, flush=True)  # each line when it is said, also into a pipe
-SPARE_THREADS = 2  # of the worker: one prepares data sets, one answers bells that find every slot busy
 
 
 class UpError(Exception):
@@ -106,8 +105,10 @@ class Tree:
                 log=settings.data_dir / "redis.log",
             )
         self._redis_url = env["GANVIL_REDIS_URL"]
-        self.api = Child("The API", api_command(settings, api_processes), env, guard, cwd=HOUSE)
-        self.worker = Child("The worker", worker_command(settings), env, guard, cwd=HOUSE)
+        self.api = Child(
+            "The API", [sys.executable, "-m", "app", "--processes", str(api_processes)], env, guard, cwd=HOUSE
+        )
+        self.worker = Child("The worker", [sys.executable, "-m", "worker"], env, guard, cwd=HOUSE)
 
     @property
     def children(self) -> list[Child]:
@@ -180,22 +181,6 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "GANVIL_REDIS_URL": settings.redis_url or "",
         "GANVIL_TRAIN_SLOTS": str(settings.train_slots),
     }
-
-
-def api_command(settings: Settings, processes: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"),
-        *("--host", settings.host, "--port", str(settings.port), "--workers", str(processes)),
-        *("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "5"),
-    ]
-
-
-def worker_command(settings: Settings) -> list[str]:
-    return [
-        *(sys.executable, "-m", "celery", "--quiet", "-A", "worker.tasks", "worker", "--pool", "threads"),
-        *("--concurrency", str(settings.train_slots + SPARE_THREADS), "-Q", "train,io"),
-        *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
-    ]
 
 
 def check_address(host: str, port: int) -> None:

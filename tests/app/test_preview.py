@@ -38,6 +38,7 @@ def store_examples(database: Database, storage: Storage, labels: list[int]) -> D
         (3, "dog", [1, 5, 7]),
         (64, "dog", [1, 5, 7, 9]),
         (2, "cat", [0, 4]),
+        (2, "0", [0, 4]),  # by its index, as when samples are asked for
     ],
 )
 def test_preview(database: Database, storage: Storage, n: int, class_name: str | None, expected: list[int]) -> None:
@@ -55,7 +56,7 @@ def test_preview_of_what_is_not_there(database: Database, storage: Storage) -> N
     with database.writing() as session, pytest.raises(InvalidState):
         preview_examples(storage, make_dataset(session, key=None, examples=None), 4)
     dataset = store_examples(database, storage, [0, 0])
-    with pytest.raises(Invalid, match="it has cat, dog") as caught:
+    with pytest.raises(Invalid, match="there are cat, dog") as caught:
         preview_examples(storage, dataset, 4, "cow")
     assert caught.value.errors[0].pointer == "#/class"
     assert preview_examples(storage, dataset, 4, "dog").shape == (0, 2, 3, 1)

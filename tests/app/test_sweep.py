@@ -1,5 +1,6 @@
 """The sweep: lost work goes back, waiting work is rung for, old rows go."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +8,15 @@ from contextlib import closing
 
 import pytest
 import redis
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
-from app import jobs
+from app import datasets, jobs
 from app.db import Database, clock
 from app.queue import Bell
 from app.sweep import Sweeper, sweep
 from app.tables import Dataset, IdempotencyKey, Job, Worker
-from tests.factories import claimed, make_dataset, make_job
+from tests.factories import claimed, make_dataset, make_job, make_job_in
 from tests.servers import RedisServer, wait_until
 
 
@@ -59,7 +61,7 @@ def test_many_sweeps_at_once_do_what_one_would(any_database: Database) -> None:
         lost = [claimed(session, make_job(session, dataset)) for _ in range(8)]
         for job in lost:
             job.lease_until = 0.0
-        waiting = [make_job(session, dataset).id for _ in range(3)]
+        waiting = [make_job(session, dataset, rung_at=None).id for _ in range(3)]
 
     def sweep_once(_: int) -> tuple[list[str], int]:
         with any_database.writing() as session:
@@ -85,7 +87,11 @@ def test_lost_preparations_are_tried_again(any_database: Database) -> None:
     with any_database.reading() as session:
         assert session.get_one(Dataset, once.id).status == "queued"
         failed = session.get_one(Dataset, thrice.id)
-        assert (failed.status, failed.error and failed.error["code"]) == ("failed", "worker_lost")
+        assert failed.status == "failed"
+        assert failed.error == {
+            "code": "worker_lost",
+            "message": "3 attempts to prepare it ended early. The last: Its worker stopped answering.",
+        }
         assert failed.finished_at is not None
 
 
@@ -140,6 +146,50 @@ def test_the_sweeper_outlives_a_locked_database(
         wait_until(lambda: status_of(database, job.id) == "queued")
         sweeper.stop()
     assert not any(thread.name == "sweep" for thread in threading.enumerate())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_process_does_not_live_on_without_its_sweep(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep that breaks is logged and ends the process, for whoever started it to start it again."""
+    with database.writing() as session:
+        session.execute(text("DROP TABLE workers"))
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        with closing(Bell(database.settings)) as bell:
+            sweeper = Sweeper(database, bell, database.settings)
+            sweeper.start()
+            assert asked.wait(30)
+            sweeper.stop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "process.broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        make_job,
+        lambda session: jobs.retry(session, make_job_in(session, "failed").id),
+        lambda session: jobs.resume(session, make_job_in(session, "paused").id),
+        lambda session: datasets.register_builtin(session, "digits"),
+    ],
+    ids=["submitted", "retried", "resumed", "registered"],
+)
+def test_what_its_user_was_rung_for_is_rung_for_again_later(
+    any_database: Database, queue: Callable[[Session], Job | Dataset]
+) -> None:
+    """Whoever queues work for a user rings for it, and the sweep only when `ring_seconds` have brought no worker."""
+    with any_database.writing() as session:
+        row = queue(session)
+        session.flush()
+        result = sweep(session)
+        assert (result.train_rings, result.io_rings) == (0, 0)
+        assert row.rung_at is not None
+        row.rung_at -= any_database.settings.ring_seconds + 0.1
+        session.flush()
+        result = sweep(session)
+        assert result.train_rings + result.io_rings == 1
 
 
 def status_of(database: Database, job_id: str) -> str:

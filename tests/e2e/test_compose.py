@@ -1,5 +1,6 @@
 """docker-compose.yml and the Dockerfile, without Docker: the file is checked, its services run as processes, its install runs."""
 
+import json
 import os
 import re
 import shutil
@@ -80,6 +81,32 @@ def test_workers_may_finish_their_checkpoint(name: str) -> None:
 def test_only_the_api_is_reachable() -> None:
     """No port but the API's is published."""
     assert [name for name, service in read_services(KEYS).items() if "ports" in service] == ["api"]
+
+
+def test_image_alone_is_not_open(tmp_path: Path) -> None:
+    """A container that is started by itself refuses to run without API keys; with them it is served as compose serves it."""
+    text = (HOUSE / "Dockerfile").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^ENV (.+)$", text, re.MULTILINE)
+    variables = dict(word.split("=", 1) for word in lines.split())
+    del variables["PATH"]
+    (line,) = re.findall(r"^CMD (.+)$", text, re.MULTILINE)
+    program, *arguments = command = json.loads(line)
+    assert program == "python"
+    environment = os.environ | variables | {"GANVIL_DATA_DIR": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=HOUSE,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode != 0
+    assert "Refusing to listen on '0.0.0.0' without API keys" in run.stderr
+    api = read_services(KEYS)["api"]
+    assert command == api["command"]
+    assert variables["GANVIL_HOST"] == api["environment"]["GANVIL_HOST"]
 
 
 def test_gpus_are_for_the_gpu_profile() -> None:
@@ -181,7 +208,7 @@ def test_install_script(tmp_path: Path) -> None:
     shutil.rmtree(context)
     for command in (
         [venv / "bin" / "ganvil", "--help"],
-        [venv / "bin" / "celery", "--app=worker.tasks", "--help"],
+        [venv / "bin" / "python", "-m", "worker", "--help"],
         [venv / "bin" / "python", "-c", INSTALLED, tmp_path / "data"],
         [venv / "bin" / "python", "-m", "worker.trainer", "--help"],
     ):

@@ -137,6 +137,13 @@ def test_lines_come_once_and_whole(tmp_path: Path) -> None:
     assert json.loads(lines._path.read_text(encoding="utf-8").splitlines()[0]) == {"n": 1}
 
 
+def test_torn_line_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line that is not JSON is logged and costs nothing but itself."""
+    (tmp_path / "events.jsonl").write_bytes(b'{"n": 1}\n{"n": "\xff\n\n{"n": 2}\n')
+    assert [line["n"] for line in Lines(tmp_path / "events.jsonl").read()] == [1, 2]
+    assert capsys.readouterr().out.count("lines.torn") == 2
+
+
 def test_child_goes_first_when_memory_runs_out(tmp_path: Path) -> None:
     """The kernel is told to end a child rather than the API, the worker or Redis."""
     with start(tmp_path, UNTIL_STOPPED) as child:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from worker.child import Lines
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 
@@ -41,6 +42,35 @@ def test_a_cut_line_does_not_swallow_the_next(tmp_path: Path) -> None:
     cut, whole = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
     assert cut == '{"kind": "metr'
     assert json.loads(whole)["kind"] == "started"
+
+
+CUT_SHORT = """
+import errno, resource, sys
+from pathlib import Path
+from worker.runlog import RunLog
+
+path = Path(sys.argv[1])
+log = RunLog(path)
+log.write("first")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+try:
+    log.write("cut", text="x" * 100)
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+else:
+    sys.exit("a line that was cut short went unnoticed")
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+log.write("next")
+"""
+
+
+def test_a_disk_that_takes_half_a_line_is_full(tmp_path: Path) -> None:
+    """Who writes is told, what was written swallows nothing of the next line, and a reader passes over it."""
+    path = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", CUT_SHORT, str(path)], check=True, timeout=60)
+    assert [len(line) for line in path.read_bytes().splitlines()][1] == 10
+    assert [line["kind"] for line in Lines(path).read()] == ["first", "next"]
 
 
 def test_the_clock_goes_on_from_an_earlier_run(tmp_path: Path) -> None:

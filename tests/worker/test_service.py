@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select, text
 
 from app.settings import Settings
-from app.tables import Worker
-from tests.factories import make_dataset
+from app.tables import Job, Worker
+from tests.factories import claimed, make_dataset, make_job
 from tests.servers import wait_until
 from worker.service import Service
 
@@ -34,6 +34,33 @@ def test_worker_that_cannot_go_on_ends(service: Service, asked_to_end: threading
     with closing(service):
         service.start()
         assert asked_to_end.wait(30)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_worker_without_a_thread_of_its_own_ends(
+    service: Service, asked_to_end: threading.Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A thread beside the tasks that breaks, here the one that clears orphans, ends the process and says so."""
+    with service.database.writing() as session:
+        session.execute(text("DROP TABLE chores"))
+    with closing(service):
+        service.start()
+        assert asked_to_end.wait(30)
+    assert "process.broken" in capsys.readouterr().out
+
+
+def test_worker_lives_until_its_tasks_have_ended(service: Service) -> None:
+    """A worker that is to end goes on beating and sweeping while its trainers checkpoint; closed, it has left."""
+    with closing(service):
+        service.start()
+        wait_until(lambda: seen_at(service))
+        service.stop()
+        with service.database.writing() as session:
+            job = claimed(session, make_job(session))
+            job.lease_until = 0.0
+        before = seen_at(service)
+        wait_until(lambda: seen_at(service) > before and status_of(service, job.id) == "queued")
+    assert seen_at(service) == 0.0
 
 
 def test_worker_that_never_began_can_be_closed(settings: Settings) -> None:
@@ -69,6 +96,11 @@ def test_worker_outlives_its_storage(settings: Settings, capsys: pytest.CaptureF
         wait_until(lambda: "orphans.failed" in capsys.readouterr().out, seconds=30)
         began = time.time()
         wait_until(lambda: seen_at(service) > began)
+
+
+def status_of(service: Service, job_id: str) -> str:
+    with service.database.reading() as session:
+        return session.get_one(Job, job_id).status
 
 
 def seen_at(service: Service) -> float:

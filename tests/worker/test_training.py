@@ -1,11 +1,17 @@
 import hashlib
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app import jobs
+from app.db import Database
+from app.errors import Unavailable
 from app.jobs import history
 from app.tables import Dataset, Job
 from tests.factories import make_dataset, make_job
@@ -136,3 +142,68 @@ def test_lost_data_fails_the_job_with_a_reason(service: Service, dataset: Datase
     assert job.status == "failed"
     assert job.error is not None
     assert "prepared data" in job.error["message"]
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """This thread, and the processes that it starts, have one core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def with_threads(service: Service, threads: int | None) -> None:
+    service.settings = service.settings.model_copy(update={"trainer_threads": threads})
+
+
+def test_job_goes_on_where_there_are_fewer_cores(service: Service, dataset: Dataset) -> None:
+    """A job that asked for no number of threads takes what a smaller machine has, with a warning, and ends there."""
+    job_id = submit(service, dataset, **LONG)
+    with_threads(service, 2)
+    stop_after(service, job_id, 640)
+    with_threads(service, None)
+    with on_one_core():
+        assert train_next(service, {})
+    assert job_of(service, job_id).status == "succeeded"
+    (warning,) = events(service, job_id, "warning")
+    assert warning["code"] == "engine_changed"
+    assert (warning["before"]["threads"], warning["now"]["threads"]) == (2, 1)
+
+
+def test_threads_that_a_user_asked_for_are_not_taken_away(service: Service, dataset: Dataset) -> None:
+    """A number that was asked for fails the job on a machine that has fewer cores, with a reason."""
+    job_id = submit(service, dataset, config=CONFIG | {"threads": 2})
+    with on_one_core():
+        assert train_next(service, {})
+    job = job_of(service, job_id)
+    assert (job.status, job.error and job.error["code"]) == ("failed", "config")
+    assert "2 threads on a machine of 1 cores" in (job.error or {})["message"]
+
+
+class Flickering(Database):
+    """A database that answers every other reading transaction."""
+
+    asked = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        self.asked += 1
+        if self.asked % 2:
+            raise Unavailable("away for a moment")
+        with super().reading() as session:
+            yield session
+
+
+def test_database_that_is_away_for_a_moment_costs_no_run(service: Service, dataset: Dataset) -> None:
+    """A run that cannot read its data set's row or its checkpoints at once tries again, and is not given back for that."""
+    job_id = submit(service, dataset)
+    with closing(Flickering(service.settings)) as database:
+        service.database = database
+        assert train_next(service, {})
+        assert database.asked >= 4
+    with closing(Database(service.settings)) as database, database.reading() as session:
+        job = jobs.get(session, job_id)
+    assert (job.status, job.fence) == ("succeeded", 1)

@@ -16,7 +16,8 @@ Out, all at once at the end:
     events.jsonl    appended: "progress" {"done", "total"} in images, at least once a second; last one of "finished",
                     "failed" {"code", "message"}, "stopped"
 
-Exit status 0 after finished or stopped, 1 after failed. Stops on SIGTERM, SIGINT and when the pipe on --stop-fd closes.
+Exit status 0 after finished or stopped, 1 after failed, with the message on stderr too. Stops on SIGTERM, SIGINT and
+when the pipe on --stop-fd closes.
 
 The rules stand in the modules beside this: `layout` says which images are used and how they are labelled, `images` how each becomes an
 example, `plan` which shape they all get, `archives` and `arrays` what can be read. Images that cannot be decoded are left out and

@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except DataError as error:
         log.write("failed", code=error.code, message=error.message)
+        print(error.message, file=sys.stderr)  # noqa: T201 - a program's stderr
         return 1
     log.write("finished", document["examples"], examples=document["examples"])
     return 0

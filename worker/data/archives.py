@@ -36,12 +36,12 @@ def open_archive(path: Path, spool: Path, limits: Limits, tick: Callable[[], Non
     """
     start = _first_bytes(path)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return Archive(path, zip_members(path, limits))
+        return Archive(path, zip_members(path, limits, tick))
     if start.startswith(COMPRESSED):
         unpack_stream(path, spool, limits, tick)
         path, start = spool, _first_bytes(spool)
     if start[TAR_MAGIC_AT:].startswith(b"ustar"):
-        return Archive(path, tar_members(path, limits))
+        return Archive(path, tar_members(path, limits, tick))
     raise DataError("not_an_archive", f"the file is not an archive of a kind that is understood. {ACCEPTED}")
 
 

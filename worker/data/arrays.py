@@ -5,9 +5,10 @@ An npz holds the images as `images`, `x`, `x_train` or `arr_0`: uint8 [N, H, W],
 or [N, 1]. Arrays are copied to a spool file and read from there in pieces. Nothing is ever unpickled.
 """
 
+import io
 import math
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ IMAGES = ("images", "x", "x_train", "arr_0")
 LABELS = ("labels", "y", "y_train", "arr_1")
 CHANNELS = (1, 2, 3, 4)
 LARGEST_HEADER_CHARACTERS = 10_000
+LARGEST_HEADER_BYTES = 1 << 16  # numpy reads as many as a header claims, and looks at the characters afterwards
 # What reading a crafted header raises: numpy's checks, and Python's parser and tokenizer on literals that are none.
 HEADER_ERRORS = (
     *(ValueError, TypeError, LookupError, OverflowError),
@@ -63,12 +65,13 @@ def load_digits(spool: Path) -> Arrays:
     return Arrays(spool, 0, len(pixels), Frame(8, 8, 1, planar=False), labels)
 
 
-def load_npz(archive: Path, members: list[Member], spool: Path, tick: Callable[[], None]) -> Arrays:
+def load_npz(archive: Path, members: Iterable[Member], spool: Path, tick: Callable[[], None]) -> Arrays:
     """Copy the images of an npz to `spool`, and read its labels. `tick` is called between pieces.
 
     Raises DataError `bad_npz`.
     """
-    by_name = {member.path.removesuffix(".npy").lower(): member for member in members}
+    named = ((member.path.removesuffix(".npy").lower(), member) for member in members)
+    by_name = {name: member for name, member in named if name in {*IMAGES, *LABELS}}
     images = next((by_name[name] for name in IMAGES if name in by_name), None)
     labels = next((by_name[name] for name in LABELS if name in by_name), None)
     if images is None:
@@ -104,7 +107,7 @@ def _copy(archive: Path, member: Member, spool: Path, tick: Callable[[], None]) 
 
 def _read_header(spool: Path, name: str) -> _Header:
     """Format: numpy.lib.format. The header is a literal, read without evaluating it."""
-    with spool.open("rb") as file:
+    with spool.open("rb") as whole, io.BytesIO(whole.read(LARGEST_HEADER_BYTES)) as file:
         try:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

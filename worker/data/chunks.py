@@ -18,11 +18,12 @@ Chunk = list[tuple[int, Member]]  # the members' ids in the index with them
 
 
 class Source(NamedTuple):
-    """The file that members lie in; `frame` is set when they are raw pixels."""
+    """The file that members lie in; `frame` is set when they are raw pixels. `uploaded` are the bytes that it was unpacked from."""
 
     path: Path
     frame: Frame | None
     max_pixels: int
+    uploaded: int
 
 
 class HeaderTask(NamedTuple):

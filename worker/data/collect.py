@@ -9,9 +9,8 @@ from worker.data.arrays import Arrays, load_digits, load_npz
 from worker.data.chunks import Source
 from worker.data.index import Index, kind_of
 from worker.data.layout import assign_classes, check_labels
-from worker.data.members import DataError, Limits, Member, quote
+from worker.data.members import TICK_ENTRIES, DataError, Limits, Member, quote
 
-TICK_MEMBERS = 256
 READ_WHOLE = {"image", "metadata"}
 
 
@@ -40,19 +39,18 @@ def collect(source: Mapping[str, Any], index: Index, scratch: Path, limits: Limi
 
 def _collect_archive(path: Path, index: Index, spool: Path, limits: Limits, tick: Callable[[], None]) -> Source:
     archive = open_archive(path, spool, limits, tick)
-    for number, member in enumerate(archive.members):
+    for member in archive.members:
         kind = kind_of(member.path)
         if kind in READ_WHOLE:
             _check_size(member, limits)
         index.add(member, kind)
-        if number % TICK_MEMBERS == 0:
-            tick()
     index.check_overlaps()
-    if index.count_images() == 0 and (arrays := index.members_of("array")):
-        return _collect_arrays(load_npz(archive.path, arrays, spool.with_suffix(".npy"), tick), index, limits, tick)
+    if index.count_images() == 0 and index.one("SELECT 1 FROM members WHERE kind = 'array'"):
+        arrays = load_npz(archive.path, index.members_of("array"), spool.with_suffix(".npy"), tick)
+        return _collect_arrays(arrays, index, limits, tick)
     with archive.path.open("rb") as file:
-        assign_classes(index, file.fileno())
-    return Source(archive.path, None, limits.pixels)
+        assign_classes(index, file.fileno(), tick)
+    return Source(archive.path, None, limits.pixels, path.stat().st_size)
 
 
 def _collect_arrays(arrays: Arrays, index: Index, limits: Limits, tick: Callable[[], None]) -> Source:
@@ -68,9 +66,9 @@ def _collect_arrays(arrays: Arrays, index: Index, limits: Limits, tick: Callable
         )
     for number, (member, label) in enumerate(arrays.members()):
         index.add(member, "image", label)
-        if number % TICK_MEMBERS == 0:
+        if number % TICK_ENTRIES == 0:
             tick()
-    return Source(arrays.path, arrays.frame, limits.pixels)
+    return Source(arrays.path, arrays.frame, limits.pixels, arrays.path.stat().st_size)
 
 
 def _check_size(member: Member, limits: Limits) -> None:

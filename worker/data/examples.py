@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.data.chunks import Chunk, DecodeTask, Examples, Headers, HeaderTask, Source, decode_chunk, read_headers
-from worker.data.images import Channels, Target
+from worker.data.images import DENSEST, Channels, Target
 from worker.data.index import Index
 from worker.data.members import DataError, Member, quote
 from worker.data.pool import Pool
@@ -20,6 +20,7 @@ from worker.data.rows import allocate, header, row_bytes
 CHUNK_IMAGES = 256
 CHUNK_MEMBER_BYTES = 8 * 2**20
 CHUNK_ROW_BYTES = 4 * 2**20
+FLOOR_PIXELS = 10**9  # of all images together; below this a high ratio is harmless
 MOST_CORRUPT = 10  # one in so many
 REASONS_IN_MESSAGE = 3
 SKIPPED_LISTED = 100
@@ -71,7 +72,10 @@ class _CorruptImages:
 
 
 def survey(index: Index, source: Source, pool: Pool, progress: Progress) -> Headers:
-    """Read the header of every image; those without a sound one are marked in the index. Raises DataError `corrupt_images`."""
+    """Read the header of every image; those without a sound one are marked in the index.
+
+    Raises DataError `corrupt_images`, `compression_ratio`.
+    """
     total = index.count_images()
     if source.frame is not None:  # all alike
         progress.advance(total)
@@ -79,11 +83,24 @@ def survey(index: Index, source: Source, pool: Pool, progress: Progress) -> Head
         return Headers(Counter({(width, height): total}), total * (channels in {2, 4}), total * (channels > 2))
     found, corrupt = Headers(), _CorruptImages(index, total)
     tasks = (HeaderTask(source, chunk) for chunk in _chunks(index.images_as_stored(), CHUNK_IMAGES))
+    pixels = 0
     for headers in pool.map(read_headers, tasks, progress.tick):
         found.add(headers)
+        pixels += sum(width * height * count for (width, height), count in headers.sizes.items())
+        _check_pixels(pixels, source)
         corrupt.add(headers.bad)
         progress.advance(headers.sizes.total() + len(headers.bad))
     return found
+
+
+def _check_pixels(pixels: int, source: Source) -> None:
+    """The bound on each image, DENSEST, over the upload: no file is heavier for padding that its archive makes light again."""
+    if pixels > max(FLOOR_PIXELS, DENSEST * source.uploaded):
+        raise DataError(
+            "compression_ratio",
+            f"the images have more than {DENSEST} pixels for each byte of the upload, as only blank images do."
+            " Leave the blank ones out, or make them smaller.",
+        )
 
 
 def decode_all(index: Index, source: Source, target: Target, out: Path, pool: Pool, progress: Progress) -> Decoding:

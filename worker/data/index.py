@@ -87,12 +87,10 @@ class Index:
     def image_paths(self) -> Iterator[str]:
         return (path for (path,) in self.db.execute("SELECT path FROM members WHERE kind = 'image' ORDER BY id"))
 
-    def members_of(self, kind: str) -> list[Member]:
-        """For the few that are not images."""
-        return [
-            _member(row)
-            for row in self.db.execute(f"SELECT {MEMBER} FROM members WHERE kind = ? ORDER BY path", (kind,))  # noqa: S608
-        ]
+    def members_of(self, kind: str) -> Iterator[Member]:
+        """By path."""
+        query = f"SELECT {MEMBER} FROM members WHERE kind = ? ORDER BY path"  # noqa: S608
+        return (_member(row) for row in self.db.execute(query, (kind,)))
 
     def classify(self, class_of: Callable[[str], str | None], skip_reason: Callable[[str], str | None]) -> None:
         """Set the class of every image, or the reason to skip it, by its path."""
@@ -100,10 +98,14 @@ class Index:
         self.db.create_function("skip_reason", 1, skip_reason, deterministic=True)
         self.db.execute("UPDATE members SET class = class_of(path), skipped = skip_reason(path) WHERE kind = 'image'")
 
-    def class_names(self) -> list[str]:
-        """Classes of the images in use, in natural order: the order of labels."""
+    def classes(self) -> Iterator[str]:
+        """Classes of the images in use, in no order and of any length."""
         query = "SELECT DISTINCT class FROM members WHERE kind = 'image' AND skipped IS NULL AND class IS NOT NULL"
-        return sorted((name for (name,) in self.db.execute(query)), key=natural_key)
+        return (name for (name,) in self.db.execute(query))
+
+    def class_names(self) -> list[str]:
+        """The same in natural order, the order of labels; once worker.data.layout.check_labels found them short and few."""
+        return sorted(self.classes(), key=natural_key)
 
     def images(self) -> Iterator[tuple[int, str | None, Member]]:
         """(id, class, member) of the sound images in use, ordered by class and then path, naturally: the order of examples."""

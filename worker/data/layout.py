@@ -15,26 +15,29 @@ import codecs
 import csv
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from worker.data.index import Index
-from worker.data.members import CorruptMember, DataError, Member, quote, stream_member
+from worker.data.members import TICK_ENTRIES, CorruptMember, DataError, Member, quote, stream_member
 
 TRAINING_PARTS = {"train", "training"}
 OTHER_PARTS = {"val", "valid", "validation", "dev", "test", "testing"}
 MAX_CLASSES = 10_000
-LONGEST_LABEL = 200
+LONGEST_LABEL = 100  # characters
+MOST_LABEL_BYTES = 256 * 2**10  # of all together: they stand in every answer about a data set or a model of it
+LONGEST_LINE = 2**20  # characters of a line, or of a row of several lines
+TOO_LONG = f"it is longer than {LONGEST_LINE} characters; it needs no more than a file_name and a label"
 
 
-def assign_classes(index: Index, fd: int) -> None:
-    """Label the images in the index, or set them aside. `fd` is the file that the members lie in.
+def assign_classes(index: Index, fd: int, tick: Callable[[], None]) -> None:
+    """Label the images in the index, or set them aside. `fd` is the file that the members lie in; `tick` is called meanwhile.
 
     Raises DataError `bad_metadata`.
     """
     root = _find_root(index)
     if (metadata := _metadata_above(index, root)) is not None:
-        _apply_metadata(index, metadata, fd)
+        _apply_metadata(index, metadata, fd, tick)
     else:
         depth = len(root)
         index.classify(
@@ -46,9 +49,14 @@ def assign_classes(index: Index, fd: int) -> None:
 def _find_root(index: Index) -> str:
     """The folder that the layout counts from, as a prefix of paths: "" or "folder/"."""
     root = _common_folder(index.image_paths())
-    parts = {path[len(root) :].split("/")[0] for path in index.image_paths()}
+    parts = set()
+    for path in index.image_paths():
+        part = path[len(root) :].split("/")[0]
+        if part.lower() not in TRAINING_PARTS | OTHER_PARTS:
+            return root
+        parts.add(part)
     training = {part for part in parts if part.lower() in TRAINING_PARTS}
-    if len(training) == 1 and all(part.lower() in OTHER_PARTS for part in parts - training):
+    if len(training) == 1:
         part = f"{root}{training.pop()}/"
         return _common_folder(path for path in index.image_paths() if path.startswith(part))
     return root
@@ -85,11 +93,13 @@ def _folder(member: Member) -> str:
     return member.path[: member.path.rfind("/") + 1]
 
 
-def _apply_metadata(index: Index, metadata: Member, fd: int) -> None:
+def _apply_metadata(index: Index, metadata: Member, fd: int, tick: Callable[[], None]) -> None:
     folder = _folder(metadata)
     read = _csv_rows if metadata.path.lower().endswith(".csv") else _jsonl_rows
     try:
-        for line, name, label in read(_lines(fd, metadata)):
+        for line, name, label in read(_lines(fd, metadata, tick)):
+            if line % TICK_ENTRIES == 0:
+                tick()
             path = f"{folder}{name.removeprefix('./')}"
             if index.one("INSERT OR IGNORE INTO labels VALUES (?, ?, ?) RETURNING 1", path, label, line) is None:
                 raise _bad(metadata, line, f"{quote(name)} is named twice")
@@ -115,11 +125,17 @@ def _bad(metadata: Member, line: int, what: str) -> DataError:
     return DataError("bad_metadata", f"{quote(metadata.path)}, line {line}: {what}.")
 
 
-def _lines(fd: int, member: Member) -> Iterator[str]:
-    rest = ""
+def _lines(fd: int, member: Member, tick: Callable[[], None]) -> Iterator[str]:
+    done, rest = 0, ""
     for text in codecs.iterdecode(stream_member(fd, member), "utf-8-sig"):
-        *lines, rest = (rest + text).splitlines(keepends=True) or [""]
+        tick()
+        lines = (rest + text).splitlines(keepends=True) or [""]
+        for number, line in enumerate(lines, done + 1):
+            if len(line) > LONGEST_LINE:
+                raise _bad(member, number, TOO_LONG)
+        *lines, rest = lines
         yield from lines
+        done += len(lines)
     if rest:
         yield rest
 
@@ -128,15 +144,35 @@ Row = tuple[int, str, str | None]  # line, file_name, label
 
 
 def _csv_rows(lines: Iterator[str]) -> Iterator[Row]:
-    rows = csv.DictReader(lines, strict=True)
-    if "file_name" not in (rows.fieldnames or []):
+    characters = 0  # of the row, which goes on over the lines of a quoted field
+
+    def row_lines() -> Iterator[str]:
+        nonlocal characters
+        for number, line in enumerate(lines, 1):
+            characters += len(line)
+            if characters > LONGEST_LINE:
+                raise DataError("bad_metadata", f"metadata.csv, line {number}: {TOO_LONG}.")
+            yield line
+
+    # No DictReader: it fills each row up to the columns of the first line, be they a million.
+    rows = csv.reader(row_lines(), strict=True)
+    columns = {name: number for number, name in enumerate(next(rows, []))}
+    if "file_name" not in columns:
         raise DataError(
             "bad_metadata", 'the first line of metadata.csv must name the columns, "file_name" and perhaps "label".'
         )
+    characters = 0
     for row in rows:
-        if not row["file_name"]:
+        characters = 0
+        if not row:
+            continue
+        if not (name := _cell(row, columns["file_name"])):
             raise DataError("bad_metadata", f"metadata.csv, line {rows.line_num}: it has no file_name.")
-        yield rows.line_num, row["file_name"], row.get("label") or None
+        yield rows.line_num, name, _cell(row, columns.get("label"))
+
+
+def _cell(row: list[str], column: int | None) -> str | None:
+    return row[column] or None if column is not None and column < len(row) else None
 
 
 def _jsonl_rows(lines: Iterator[str]) -> Iterator[Row]:
@@ -178,9 +214,18 @@ def check_labels(index: Index) -> None:
             f"there are {classes} classes, and at most {MAX_CLASSES} are allowed. Each folder is a class: if yours are not, put all"
             " images into one folder.",
         )
-    for name in index.class_names():
+    total = 0
+    for name in index.classes():
         if len(name) > LONGEST_LABEL or any(unicodedata.category(character) == "Cc" for character in name):
             raise DataError(
                 "bad_label",
-                f"the label {quote(name)} is longer than {LONGEST_LABEL} characters or has control characters in it.",
+                f"the label {quote(name)} is longer than {LONGEST_LABEL} characters or has control characters in it."
+                " Give the folder of the class, or the label in the metadata, a shorter and plain name.",
             )
+        total += len(name.encode())
+    if total > MOST_LABEL_BYTES:
+        raise DataError(
+            "bad_label",
+            f"the names of the {classes} classes take {total} bytes together, in UTF-8; at most {MOST_LABEL_BYTES} are allowed."
+            " Give the folders of the classes, or the labels in the metadata, shorter names.",
+        )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 PIECE_BYTES = 1 << 20
 LONGEST_PATH = 1024
+TICK_ENTRIES = 64  # members or lines from one tick to the next
 ZIP_LOCAL_HEADER_BYTES = 30
 
 

@@ -13,42 +13,34 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from worker.data.members import PIECE_BYTES, DataError, Limits, Member, Method, quote, safe_path
+from worker.data.members import PIECE_BYTES, TICK_ENTRIES, DataError, Limits, Member, Method, quote, safe_path
+from worker.data.tar_headers import DAMAGED, Headers, check_global
 from worker.data.zips import check_total
 
-LARGEST_HEADER_BYTES = 1 << 16  # of a long name or a pax header; tarfile reads these into memory whole
 XZ_MEMORY_BYTES = 256 * 2**20
+XZ_BLOCK_BYTES = 1 << 14  # what is left of it is copied for each of the streams in it, of 32 bytes at least
 # What tarfile raises on crafted headers besides its own: numbers that are none, chains of headers without end, absurd offsets.
 HEADER_ERRORS = (tarfile.TarError, ValueError, LookupError, RecursionError, OverflowError, EOFError)
-DAMAGED = "the tar archive is damaged or cut short: {}. Pack and upload it again."
 
 
-class _Headers:
-    """A file in which tarfile reads headers and nothing large, whatever sizes these headers claim."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, count: int) -> bytes:
-        if not 0 <= count <= LARGEST_HEADER_BYTES:
-            raise DataError("corrupt_archive", DAMAGED.format("a header claims an absurd size"))
-        return self._file.read(count)
-
-
-def tar_members(path: Path, limits: Limits) -> Iterator[Member]:
-    """Members of a plain tar in its order, without folders.
+def tar_members(path: Path, limits: Limits, tick: Callable[[], None]) -> Iterator[Member]:
+    """Members of a plain tar in its order, without folders; `tick` is called now and then.
 
     Raises DataError: `not_an_archive`, `corrupt_archive`, `unsafe_path`, `unsafe_member`, `too_many_members`,
-    `archive_too_large`.
+    `archive_too_large`, `large_headers`.
     """
     with path.open("rb") as file:
         file_bytes = path.stat().st_size
+        headers = Headers(file)
         try:
-            tar = tarfile.open(fileobj=_Headers(file), mode="r:")  # type: ignore[call-overload]  # noqa: SIM115 - `file` is what closes
+            tar = tarfile.open(fileobj=headers, mode="r:")  # type: ignore[call-overload]  # noqa: SIM115 - `file` is what closes
             count = position = total = 0
             while info := tar.next():
                 tar.members.clear()  # it would remember every member
+                headers.next_member()
+                check_global(tar.pax_headers)
+                if count % TICK_ENTRIES == 0:
+                    tick()
                 count += 1
                 if count > limits.members:
                     raise DataError(
@@ -102,7 +94,7 @@ def unpack_stream(path: Path, spool: Path, limits: Limits, tick: Callable[[], No
     total = 0
     try:
         with path.open("rb") as packed, spool.open("wb") as unpacked:
-            for piece in _pieces(packed):
+            for piece in _pieces(_Packed(packed, tick)):
                 total += len(piece)
                 check_total(total, archive_bytes, limits)
                 unpacked.write(piece)
@@ -113,7 +105,19 @@ def unpack_stream(path: Path, spool: Path, limits: Limits, tick: Callable[[], No
         raise DataError("corrupt_archive", DAMAGED.format("its compressed data is unreadable")) from error
 
 
-def _pieces(packed: BinaryIO) -> Iterator[bytes]:
+class _Packed:
+    """A compressed file. `tick` is called as it is read: streams without content yield no piece, however many there are."""
+
+    def __init__(self, file: BinaryIO, tick: Callable[[], None]) -> None:
+        self._file, self._tick = file, tick
+        self.seek, self.seekable = file.seek, file.seekable
+
+    def read(self, count: int) -> bytes:
+        self._tick()
+        return self._file.read(count)
+
+
+def _pieces(packed: _Packed) -> Iterator[bytes]:
     magic = packed.read(6)
     packed.seek(0)
     if magic == b"\xfd7zXZ\0":
@@ -122,9 +126,9 @@ def _pieces(packed: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: unpacked.read(PIECE_BYTES), b"")
 
 
-def _xz_pieces(packed: BinaryIO) -> Iterator[bytes]:
+def _xz_pieces(packed: _Packed) -> Iterator[bytes]:
     """As lzma.LZMAFile, but with a limit on the memory that a dictionary may take (up to 4 GiB otherwise)."""
-    block = packed.read(PIECE_BYTES)
+    block = packed.read(XZ_BLOCK_BYTES)
     while block:
         stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
         while not stream.eof:
@@ -132,9 +136,9 @@ def _xz_pieces(packed: BinaryIO) -> Iterator[bytes]:
                 raise EOFError
             if piece := stream.decompress(block, PIECE_BYTES):
                 yield piece
-            block = packed.read(PIECE_BYTES) if stream.needs_input else b""
+            block = packed.read(XZ_BLOCK_BYTES) if stream.needs_input else b""
         # Streams may follow one another, with zeros between them.
         block = stream.unused_data
-        while not block.strip(b"\0") and (more := packed.read(PIECE_BYTES)):
+        while not block.strip(b"\0") and (more := packed.read(XZ_BLOCK_BYTES)):
             block = more
         block = block.lstrip(b"\0")

@@ -8,11 +8,20 @@ Format: PKWARE APPNOTE 6.3.10, sections 4.3.12 (directory), 4.3.14 to 4.3.16 (it
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from worker.data.members import ZIP_LOCAL_HEADER_BYTES, DataError, Limits, Member, Method, quote, safe_path
+from worker.data.members import (
+    TICK_ENTRIES,
+    ZIP_LOCAL_HEADER_BYTES,
+    DataError,
+    Limits,
+    Member,
+    Method,
+    quote,
+    safe_path,
+)
 
 ENTRY = struct.Struct("<4sH2x2H4x3L3H4x2L")
 END = struct.Struct("<4s4H2LH")
@@ -31,8 +40,8 @@ class _Directory(NamedTuple):
     entries: int
 
 
-def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
-    """Members in the order of the directory, without folders.
+def zip_members(path: Path, limits: Limits, tick: Callable[[], None]) -> Iterator[Member]:
+    """Members in the order of the directory, without folders; `tick` is called now and then.
 
     Raises DataError: `corrupt_archive`, `encrypted_archive`, `unsafe_path`, `unsafe_member`, `unsupported_compression`,
     `too_many_members`, `archive_too_large`, `compression_ratio`.
@@ -47,7 +56,9 @@ def zip_members(path: Path, limits: Limits) -> Iterator[Member]:
             )
         file.seek(directory.offset)
         total = 0
-        for _ in range(directory.entries):
+        for number in range(directory.entries):
+            if number % TICK_ENTRIES == 0:
+                tick()
             member = _read_entry(file, directory)
             if member is None:
                 continue
@@ -151,7 +162,7 @@ def _read_entry(file: BinaryIO, directory: _Directory) -> Member | None:
             f"{quote(name)} is compressed by a method that is not supported (number {method})."
             ' Pack the folder again with "zip -r", which deflates.',
         )
-    size, stored, offset = _widen(variable[name_bytes : name_bytes + extra_bytes], size, stored, offset)
+    size, stored, offset = widen(variable[name_bytes : name_bytes + extra_bytes], size, stored, offset)
     if offset + ZIP_LOCAL_HEADER_BYTES + name_bytes + stored > directory.offset:
         raise _corrupt(f"{quote(name)} reaches beyond the data")
     return Member(path, offset, stored, size, METHODS[method], crc)
@@ -165,15 +176,17 @@ def _decode(name: bytes) -> str:
         return name.decode("cp437")
 
 
-def _widen(extra: bytes, *values: int) -> list[int]:
-    """Replace those of size, stored and offset that stand in the zip64 extra field."""
+def widen(extra: bytes, *values: int) -> list[int]:
+    """Replace those of size, stored and offset that stand in the zip64 extra field. Raises DataError `corrupt_archive`."""
     missing = sum(value == IN_ZIP64 for value in values)
-    while missing and len(extra) >= 4:
-        kind, length = struct.unpack_from("<2H", extra)
-        if kind == 1 and length >= 8 * missing and len(extra) >= 4 + length:
-            wide = iter(struct.unpack_from(f"<{missing}Q", extra, 4))
+    at = 0
+    while missing and at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        at += 4
+        if kind == 1 and length >= 8 * missing and len(extra) >= at + length:
+            wide = iter(struct.unpack_from(f"<{missing}Q", extra, at))
             return [next(wide) if value == IN_ZIP64 else value for value in values]
-        extra = extra[4 + length :]
+        at += length
     if missing:
         raise _corrupt("a large member lacks its size")
     return list(values)

@@ -1,6 +1,5 @@
 """What the numbers of a run depend on besides its config and data: device, precision, threads, torch and instruction set."""
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch import nn
 from models.config import ConfigError, TrainingConfig
 from models.determinism import make_deterministic
 from models.fingerprint import cpu_has, fingerprint
+from worker.cores import available_cores
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choose_engine(config: TrainingConfig) -> Engine:
 
     Raises ConfigError for more threads than there are cores: they would fight for them, and slow everything down a hundredfold.
     """
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     if (config.threads or 1) > cores:
         raise ConfigError(
             [("/threads", f"{config.threads} threads on a machine of {cores} cores; use at most {cores}")]

@@ -1,15 +1,18 @@
 """The command line, as its own process, against a real service."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
-from app.cli import parse_seeds
+from app.cli.remote import parse_seeds
 from tests.source import HOUSE
 
 
@@ -126,3 +129,33 @@ def test_other_seeds_are_refused(text: str) -> None:
     refused = ganvil("sample", "digits", "--seeds", text)
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr
+
+
+def test_a_job_can_be_followed_again_and_ended(live_service: str) -> None:
+    """`follow` shows a job by its id from any terminal, also when it has ended, as `jobs` and `cancel` leave it."""
+    dataset = httpx.get(f"{live_service}/v1/datasets/digits").json()["id"]
+    request = {"dataset": dataset, "model": "endless", "budget": {"examples": 10**9}}
+    job = httpx.post(f"{live_service}/v1/jobs", json=request).json()["id"]
+    assert ganvil("cancel", job, url=live_service).returncode == 0
+    followed = ganvil("follow", job, url=live_service)
+    assert followed.returncode == 1
+    assert "cancelled" in followed.stderr
+    assert re.search(rf"^{job}  cancelled .* 0%  ", ganvil("jobs", url=live_service).stdout, re.MULTILINE)
+
+
+def test_what_was_left_out_of_a_data_set_is_said(live_service: str, tmp_path: Path) -> None:
+    """`train` says how many files of an archive were left out, and `datasets` why one failed."""
+    with zipfile.ZipFile(tmp_path / "mixed.zip", "w") as archive:
+        for number in range(20):
+            picture = io.BytesIO()
+            Image.new("L", (8, 8), number).save(picture, "PNG")
+            archive.writestr(f"a/{number}.png", picture.getvalue())
+        archive.writestr("a/broken.png", picture.getvalue()[:40])
+    trained = ganvil("train", "mixed.zip", "--examples", "64", cwd=tmp_path, url=live_service)
+    assert trained.returncode == 0, trained.stderr
+    assert "Files left out: 1, such as a/broken.png" in trained.stdout
+    (tmp_path / "bad.zip").write_bytes(b"PK\x05\x06" + bytes(18))
+    refused = ganvil("train", "bad.zip", cwd=tmp_path, url=live_service)
+    assert refused.returncode == 1
+    (row,) = [line for line in ganvil("datasets", url=live_service).stdout.splitlines() if line.startswith("bad ")]
+    assert refused.stderr.strip() in row

@@ -193,7 +193,7 @@ def test_delete_beside_a_submission(database: Database) -> None:
 
     def submit() -> None:
         with database.writing() as session:
-            datasets.ready(session, dataset.id)
+            datasets.hold(session, dataset.id)
             held.set()
             time.sleep(0.2)
             make_job(session, dataset)

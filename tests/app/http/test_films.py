@@ -1,11 +1,13 @@
 """Films that are kept."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.http.films import Films
+from app.errors import Busy
+from app.http.films import AT_ONCE, Films
 
 
 class Maker:
@@ -66,3 +68,27 @@ def test_a_failure_is_not_kept() -> None:
     with pytest.raises(ConnectionError):
         films.get("a", fail)
     assert films.get("a", Maker(1)) == bytes(1)
+
+
+def test_more_than_a_few_may_not_wait() -> None:
+    """Whoever comes when all places are taken is told when to come again, and films that are kept are still given out."""
+    films, begun, go_on = Films(), threading.Event(), threading.Event()
+    films.get("kept", Maker(1))
+
+    def make() -> bytes:
+        begun.set()
+        go_on.wait(10)
+        return b"film"
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(films.get, str(number), make) for number in range(AT_ONCE)]
+        begun.wait(10)
+        while films._places._value:
+            time.sleep(0.01)
+        with pytest.raises(Busy, match="again") as refused:
+            films.get("another", make)
+        assert films.get("kept", make) == bytes(1)
+        go_on.set()
+        assert {film.result() for film in waiting} == {b"film"}
+    assert int(refused.value.headers["Retry-After"]) > 0
+    assert films.get("another", make) == b"film"

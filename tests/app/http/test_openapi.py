@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from app import jobs
 from app.main import create_app
+from app.schemas.base import Problem
 from app.settings import Settings
 from app.tables import Dataset
 from tests.factories import claimed, make_dataset, make_job, new_checkpoint
@@ -25,7 +26,7 @@ from tests.serving import serving
 
 DOCUMENT = create_app(Settings()).openapi()
 OPERATIONS = [(path, method) for path, found in DOCUMENT["paths"].items() for method in found]
-PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def operation(path: str, method: str) -> dict[str, Any]:
@@ -52,7 +53,12 @@ def test_errors_are_problems(path: str, method: str) -> None:
         return
     assert found["security"] == [{"key": []}]
     errors = {status: answer for status, answer in found["responses"].items() if status >= "400"}
-    assert all(answer["content"] == PROBLEM for answer in errors.values())
+    for status, answer in errors.items():
+        ((media_type, content),) = answer["content"].items()
+        assert (media_type, content["schema"]) == ("application/problem+json", PROBLEM)
+        example = Problem.model_validate(content["example"])
+        assert (str(example.status), example.instance) == (status, path)
+        assert example.code != "not_found" or status == "404"
     assert set(errors) >= {"401", "403", "503"}
     assert "422" in errors or not (found.get("parameters") or found.get("requestBody"))
 

@@ -42,6 +42,16 @@ def test_unlike_jobs_say_nothing(any_database: Database, config: dict[str, Any])
         assert estimate(session, larger, config={"batch_size": 32}) is None
 
 
+def test_a_job_of_an_older_release_says_nothing(any_database: Database) -> None:
+    """A job whose config lacks a part that decides the speed is unlike every new one."""
+    with any_database.writing() as session:
+        dataset = make_dataset(session)
+        job = make_job(session, dataset, progress={"examples_seen": 1000, "elapsed_seconds": 10.0})
+        job.config = {part: value for part, value in job.config.items() if part != "precision"}
+        session.flush()
+        assert estimate(session, dataset, config={"batch_size": 32}) is None
+
+
 def test_a_budget_in_seconds_is_its_own_estimate(any_database: Database) -> None:
     """That is how long it trains."""
     with any_database.writing() as session:

@@ -40,7 +40,8 @@ class Model:
     desired: str = "run"
     fence: int = 0
     attempt: int = 0
-    newest: int = 0  # examples of the newest checkpoint
+    newest: int = 0  # examples of the newest checkpoint that a run can go on from
+    snapshot: int = 0  # examples of the newest checkpoint of any kind
     began: int = 0  # examples at which the present claim began
     lapsed: bool = False
     fences: list[int] = field(default_factory=lambda: [0])  # every value seen, in time
@@ -186,6 +187,21 @@ class JobLifecycle(RuleBasedStateMachine):
                 model.attempt = 0
             if ends and model.newest > 2:
                 model.to("succeeded")
+
+    @rule(data=st.data())
+    def worker_stores_a_snapshot(self, data: st.DataObject) -> None:
+        """A checkpoint without its training state, further on than all before: nobody can go on from it."""
+
+        def snapshot(session: Session, job_id: str, fence: int) -> None:
+            model = self.models[job_id]
+            seen = max(model.newest, model.snapshot) + 1
+            new = jobs.NewCheckpoint(seen, None, f"snapshot/{fence}/{seen}", "c" * 64, 1)
+            jobs.record_checkpoint(session, job_id, fence, new)
+
+        written = self.write(data, snapshot)
+        if written is not None:
+            model, _ = written
+            model.snapshot = max(model.newest, model.snapshot) + 1
 
     @rule(data=st.data(), reason=st.sampled_from(["yield", "deploy"]))
     def worker_lets_go(self, data: st.DataObject, reason: str) -> None:

@@ -149,6 +149,17 @@ def test_the_newest_state_outlives_newer_snapshots(any_database: Database) -> No
     assert resumed.examples_seen == 4
 
 
+def test_only_what_can_be_gone_on_from_is_progress(any_database: Database) -> None:
+    """A snapshot without its training state leaves the count of lost runs; a checkpoint that has it ends the count."""
+    with any_database.writing() as session:
+        job = claimed(session, make_job(session, attempt=2))
+        attempts = []
+        for seen, state in ((1, None), (2, "s2")):
+            jobs.record_checkpoint(session, job.id, job.fence, new_checkpoint(job, seen, state_key=state))
+            attempts.append(job.attempt)
+    assert attempts == [2, 0]
+
+
 def test_a_slow_upload_does_not_turn_progress_back(any_database: Database) -> None:
     """A checkpoint that is stored after later metrics leaves progress where it is; one that is ahead moves it."""
     with any_database.writing() as session:

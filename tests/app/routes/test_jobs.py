@@ -73,6 +73,15 @@ def test_a_dry_run_stores_nothing(any_database: Database) -> None:
         assert count(client) == 0
 
 
+def test_a_dry_run_waits_for_no_writer(any_database: Database) -> None:
+    """It only reads: a writing transaction of another, which holds the data set, does not hold it up."""
+    with any_database.writing() as session:
+        dataset = make_dataset(session, name="digits")
+    with serving(create_app(any_database.settings)) as client, any_database.writing() as session:
+        session.get_one(Dataset, dataset.id, with_for_update=True)
+        assert client.post("/v1/jobs?dry_run=true", json=REQUEST, timeout=3).status_code == 200
+
+
 @pytest.mark.parametrize("dry_run", ["false", "true"])
 @pytest.mark.parametrize(
     ("change", "status", "pointer"),

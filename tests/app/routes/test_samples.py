@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+import httpx
 import numpy as np
 import pytest
+import structlog
 from fastapi import FastAPI
 from httpx import Client
 from PIL import Image
@@ -70,6 +72,20 @@ def test_a_class_is_given_or_follows_from_the_seed(client: Client) -> None:
     assert unquote(changed.headers["x-class"]) == other
     assert changed.content != free.content
     assert "x-class" not in client.get("/v1/models/ink/samples/5.png").headers
+
+
+def test_what_is_the_same_has_one_address(client: Client) -> None:
+    """HEAD, GET and 304 tell one class, given or not, and equal bytes have one ETag, for a sample and for a grid."""
+    free = client.get(f"{CATS}/5.png")
+    own = unquote(free.headers["x-class"])
+    given = client.get(f"{CATS}/5.png", params={"class": own})
+    held = client.get(f"{CATS}/5.png", headers={"If-None-Match": free.headers["etag"]})
+    assert held.status_code == 304
+    for answer in (given, held, client.head(f"{CATS}/5.png")):
+        assert [answer.headers[name] for name in ("x-class", "etag")] == [free.headers[n] for n in ("x-class", "etag")]
+    grids = [client.get("/v1/models/cats:1/grid.png", params={"seeds": "5"} | more) for more in ({}, {"class": own})]
+    assert grids[0].content == grids[1].content
+    assert grids[0].headers["etag"] == grids[1].headers["etag"]
 
 
 def test_a_pinned_reference_is_cached_for_ever_and_a_moving_one_is_asked_again(client: Client) -> None:
@@ -180,6 +196,19 @@ def test_bad_input_is_a_clear_refusal(client: Client, path: str, expected: tuple
     if name is not None:
         assert answer.json()["errors"][0]["pointer"] == f"#/{name}"
     assert client.head(path).status_code == status
+
+
+def test_a_fault_of_ours_is_no_busy_service(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a network raises by mistake is 500, with its traceback in the log, and the next request is served."""
+    from models.generator import LoadedGenerator
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as lines:
+        patch.setattr(LoadedGenerator, "generate", lambda *_: {}["bias"])
+        answer = httpx.get(f"{client.base_url}{CATS}/77.png", trust_env=False)  # uvicorn closes this connection
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    (line,) = [line for line in lines if line["event"] == "unexpected error"]
+    assert isinstance(line["exc_info"], KeyError)
+    assert client.get(f"{CATS}/77.png").status_code == 200
 
 
 def test_an_unknown_class_lists_the_classes(client: Client) -> None:

@@ -2,7 +2,11 @@
 
 import asyncio
 import random
+import threading
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ import pytest
 from app.errors import Busy, Unavailable
 from app.formats import FORMATS
 from app.registry import Resolved
-from app.sampling import Sampler, Samples
+from app.sampling import Sampler, Samples, engine
 from app.settings import Settings
 from app.storage import Storage
 
@@ -145,26 +149,43 @@ def test_one_sample_need_not_wait_for_thousands(sampler: Sampler, dcgan: Resolve
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("the device is lost"), TypeError("z"), KeyError("bias")])
-def test_a_failing_engine_fails_its_requests_only(
-    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Whatever a forward raises is Unavailable for all who rode in it; the same thread serves the next request."""
-    from models.generator import LoadedGenerator
+def too_large() -> None:
+    import torch
 
-    def fail(*_: object) -> None:
-        raise error
+    torch.empty(10**15)
+
+
+def lost() -> None:
+    raise RuntimeError("the device is lost")
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"),
+    [
+        (lambda: np.empty(10**15), Unavailable),
+        (too_large, Unavailable),
+        (lost, RuntimeError),
+        (lambda: {}["bias"], KeyError),
+    ],
+)
+def test_a_failing_engine_fails_its_requests_only(
+    sampler: Sampler,
+    dcgan: Resolved,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Callable[[], object],
+    seen: type[Exception],
+) -> None:
+    """A lack of memory is Unavailable and a mistake itself, for all who rode in that forward; the next request is served."""
+    from models.generator import LoadedGenerator
 
     async def scenario() -> None:
         await sampler.generate(dcgan, [0])
-        thread = sampler._thread
         with monkeypatch.context() as patch:
-            patch.setattr(LoadedGenerator, "generate", fail)
+            patch.setattr(LoadedGenerator, "generate", lambda *_: failure())
             riders = [sampler.generate(dcgan, list(range(seed, seed + 100))) for seed in range(3)]
             answers = await asyncio.gather(*riders, return_exceptions=True)
-            assert [type(answer) for answer in answers] == [Unavailable] * 3
+            assert [type(answer) for answer in answers] == [seen] * 3
         assert len(await sampler.generate(dcgan, [1])) == 1
-        assert sampler._thread is thread
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
@@ -182,6 +203,34 @@ def test_closing_answers_who_still_waits(settings: Settings, storage: Storage, d
             await asyncio.wait_for(waiting, 20)
         with pytest.raises(Unavailable):
             await sampler.generate(dcgan, [0])
+
+    asyncio.run(scenario())
+
+
+def test_closing_while_a_model_loads_answers_who_waits_for_it(
+    settings: Settings, storage: Storage, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request whose model is loaded when the service has stopped is refused; it does not wait for ever."""
+    sampler = Sampler(settings, storage)
+    begun, may_end = threading.Event(), threading.Event()
+    load = engine.load
+
+    def slow(snapshot: Path, resolved: Resolved) -> Any:
+        begun.set()
+        may_end.wait(20)
+        return load(snapshot, resolved)
+
+    monkeypatch.setattr(engine, "load", slow)
+
+    async def scenario() -> None:
+        waiting = asyncio.create_task(sampler.generate(dcgan, [0]))
+        await asyncio.to_thread(begun.wait, 20)
+        closing_down = asyncio.create_task(asyncio.to_thread(sampler.close))
+        await asyncio.sleep(0.1)
+        may_end.set()
+        with pytest.raises(Unavailable, match="shutting down"):
+            await asyncio.wait_for(waiting, 20)
+        await closing_down
 
     asyncio.run(scenario())
 

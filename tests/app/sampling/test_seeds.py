@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from app.errors import Invalid
 from app.sampling.labels import index_of
-from app.sampling.seeds import DRAWN_BELOW, MAX_SEED, consecutive, draw, parse
+from app.sampling.seeds import consecutive, draw, parse
+from models.config import DRAWN_BELOW, MAX_SEED
 
 
 def test_lists_and_ranges_keep_their_order() -> None:

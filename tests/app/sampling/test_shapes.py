@@ -37,6 +37,16 @@ def test_a_shape_that_differs_in_the_last_bit_is_not_used(bad: int) -> None:
     assert set(verify(forward).capacity) == set(CANDIDATES) - {bad}
 
 
+def test_one_row_alone_is_tried_with_several_rows() -> None:
+    """A single row agrees by chance more easily than many: each of the first few probes must agree when it is alone."""
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        output = steady(numbers)
+        return last_bit(output) if numbers.tolist() == [BASE - 1] else output
+
+    assert set(verify(forward).capacity) == set(CANDIDATES) - {1}
+
+
 def test_places_of_the_base_shape_that_differ_stay_empty() -> None:
     """Where a row's place in the base shape matters, its first place still serves, one row at a time."""
 

@@ -71,16 +71,25 @@ def test_tree_comes_up_and_stops_whole(tmp_path: Path) -> None:
         assert up.url.startswith("http://127.0.0.1:")
         children = up.descendants()
         commands = "\n".join(children.values())
-        assert all(words in commands for words in ("redis-server", "uvicorn", "celery", "app.up.guard"))
+        assert all(words in commands for words in ("redis-server", "-m app --processes", "-m worker", "app.up.guard"))
         assert up.stop() == 0
         assert "Stopped." in up.text
         assert not children.keys() & processes().keys()
 
 
+def test_a_setting_that_there_is_not_is_said(tmp_path: Path, up: Up) -> None:
+    """A misspelt GANVIL_ variable is named before anything is started."""
+    (tmp_path / "data").mkdir()
+    ended = run_up("--port", up.url.rpartition(":")[2], "--data", str(tmp_path / "data"), GANVIL_PROT="1")
+    assert "There is no setting GANVIL_PROT" in ended.stdout
+    assert "GANVIL_PORT" not in ended.stdout
+    assert "is in use" in ended.stderr
+
+
 def test_secrets_stay_out_of_the_process_list(up: Up) -> None:
     """The password of the embedded Redis is in no command line, and without it Redis answers nothing."""
     redis = up.child("redis-server")
-    environ = Path(f"/proc/{up.child('celery')}/environ").read_text()
+    environ = Path(f"/proc/{up.child('-m worker')}/environ").read_text()
     url = next(entry for entry in environ.split("\0") if entry.startswith("GANVIL_REDIS_URL="))
     password = url.split("redis://:")[1].split("@")[0]
     assert password not in "\n".join(args for _, args in processes().values())
@@ -102,7 +111,7 @@ def test_second_up_on_the_same_data_is_refused(up: Up) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "name"), [("redis-server", "Redis"), ("uvicorn", "The API"), ("celery", "The worker")]
+    ("words", "name"), [("redis-server", "Redis"), ("-m app --processes", "The API"), ("-m worker", "The worker")]
 )
 def test_killed_child_is_started_again(words: str, name: str, up: Up) -> None:
     """kill -9 of any one child: it comes back, the user is told, and the service is ready again.
@@ -143,14 +152,14 @@ def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
             assert follower.stdout.readline().startswith("Job ")
             assert follower.stdout.readline().startswith("queued")
             began = time.monotonic()
-            api = up.child("uvicorn")
+            api = up.child("-m app --processes")
             os.kill(api, signal.SIGTERM)
             wait_until(lambda: api not in processes(), seconds=4)
             assert time.monotonic() - began < 4
             assert up.stop(signal.SIGINT) == 0
             _, errors = follower.communicate(timeout=60)
         assert follower.returncode == 1
-        assert "is saved and goes on with the next ganvil up" in errors
+        assert "has saved the job and goes on with it: ganvil follow job_" in errors
         assert "Traceback" not in errors + up.text
 
 

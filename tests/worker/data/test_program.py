@@ -47,11 +47,13 @@ def test_digits(tmp_path):
     assert np.array_equal(found.examples.reshape(1797, 64), np.rint(images[order] * 255 / 16))
 
 
-def test_unknown_source_is_refused(tmp_path):
-    """A source that is neither an archive nor a builtin data set is refused."""
+def test_unknown_source_is_refused(tmp_path, capfd):
+    """A source that is neither an archive nor a builtin data set is refused, in the log and for whoever runs it by hand."""
     (tmp_path / "prepare.json").write_text('{"source": {"kind": "builtin", "name": "letters"}}', encoding="utf-8")
     assert run(tmp_path) == 1
-    assert events(tmp_path)[-1]["data"]["code"] == "unknown_source"
+    told = events(tmp_path)[-1]["data"]
+    assert told["code"] == "unknown_source"
+    assert capfd.readouterr().err == f"{told['message']}\n"
 
 
 def test_processes_and_order_change_nothing(tmp_path):
@@ -249,7 +251,7 @@ def test_progress_comes_every_second(tmp_path, large):
     done = [event["data"]["done"] for event in told if event["kind"] == "progress"]
     assert told[-1]["kind"] == "finished"
     assert done == sorted(done)
-    assert len(done) >= 3
+    assert len(done) >= 2  # at the start, and on the way
     assert gaps.max() < 2  # twice the promise: other tests run beside this one
 
 

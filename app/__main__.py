@@ -1,0 +1,38 @@
+"""The API: `python -m app [--processes N]`. Where it listens, and all else, is a setting."""
+
+import argparse
+
+import uvicorn
+
+from app.http.auth import OpenToNetwork, check_bind
+from app.http.connections import PatientProtocol
+from app.settings import get_settings
+
+SHUTDOWN_SECONDS = 5  # for answers that are under way; streams of events end at once
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m app", description="Serve the HTTP API.")
+    parser.add_argument("--processes", type=int, default=1, help="how many processes answer requests")
+    processes = parser.parse_args().processes
+    settings = get_settings()
+    try:
+        check_bind(settings.host, settings.api_keys)
+    except OpenToNetwork as error:
+        raise SystemExit(str(error)) from error
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=processes,
+        http=PatientProtocol,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

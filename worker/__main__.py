@@ -1,0 +1,44 @@
+"""A worker process: `python -m worker [--queues train,io]`. All else is a setting, GANVIL_TRAIN_SLOTS above all.
+
+It is `celery -A worker.tasks worker` with the options that this service needs: threads, because tasks only wait for children and
+must learn of a shutdown, and none of what lets Celery's workers talk among themselves.
+"""
+
+import argparse
+import warnings
+
+from celery.exceptions import SecurityWarning
+
+from app.settings import get_settings
+from worker.tasks import celery
+
+SPARE_THREADS = 2  # beside the training slots: one prepares data sets, one answers bells that find every slot busy
+
+
+def main() -> None:
+    """Work until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Train jobs and prepare data sets.")
+    parser.add_argument("--queues", default="train,io", help="train, io or both (the default)")
+    queues = parser.parse_args().queues
+    try:
+        threads = get_settings().train_slots + SPARE_THREADS
+    except ValueError as error:
+        raise SystemExit(f"The worker cannot start: {error}") from error
+    # It warns root of pickled messages, and ours are JSON.
+    warnings.simplefilter("ignore", SecurityWarning)
+    alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    celery.start(
+        [
+            "--quiet",
+            "worker",
+            "--pool=threads",
+            f"--concurrency={threads}",
+            f"--queues={queues}",
+            "--loglevel=WARNING",
+            *alone,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
