@@ -27,6 +27,8 @@ hypothesis.settings.register_profile("ganvil", deadline=None, derandomize=True, 
 hypothesis.settings.load_profile("ganvil")
 
 _numbers = itertools.count()
+# To a PostgreSQL URL: all the time that a test needs which holds a transaction open on a busy machine.
+PATIENTLY = "?options=-c%20lock_timeout%3D30s%20-c%20idle_in_transaction_session_timeout%3D60s"
 
 
 def pytest_configure() -> None:
@@ -79,7 +81,7 @@ def any_database(request: pytest.FixtureRequest, settings: Settings) -> Iterator
     if request.param == "sqlite":
         yield request.getfixturevalue("database")
         return
-    url = request.getfixturevalue("_postgres_migrated")
+    url = request.getfixturevalue("_postgres_migrated") + PATIENTLY
     with closing(Database(settings.model_copy(update={"database_url": url}))) as database:
         with database.writing() as session:  # much faster than a new one
             session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)}"))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -65,6 +66,14 @@ def test_locked_sqlite_is_unavailable(database: Database, settings: Settings, mo
     impatient.dispose()
 
 
+@contextmanager
+def limited(database: Database, **changes: Any) -> Iterator[Database]:
+    """The same database within the service's own limits, which tests otherwise lift."""
+    url = database.engine.url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    with closing(Database(database.settings.model_copy(update={"database_url": url, **changes}))) as within_limits:
+        yield within_limits
+
+
 LOCK_EVERY_JOB_AND_FREEZE = """
 import os, signal, sys
 from sqlalchemy import text
@@ -96,10 +105,9 @@ def test_rows_of_a_frozen_client_become_free(any_database: Database) -> None:
 
     A sweep does not even wait for them and, once they are free, takes them from their lost worker.
     """
-    database = Database(any_database.settings.model_copy(update={"lease_seconds": 9.0}))  # time to look at it
-    with database.writing() as session:
+    with any_database.writing() as session:
         job_id = make_job(session, status="running", lease_until=0.0, worker="frozen").id
-    with closing(database), frozen_client(database) as client:
+    with limited(any_database, lease_seconds=9.0) as database, frozen_client(database) as client:  # time to look at it
         began = time.monotonic()
         with database.writing() as session:
             assert sweep(session).moved == []  # had it waited, it would have moved the job
@@ -124,7 +132,7 @@ def test_waiting_for_a_row_has_an_end(any_database: Database) -> None:
         working = pool.submit(
             busy.execute, text("SELECT pg_sleep(:lease)"), {"lease": any_database.settings.lease_seconds}
         )
-        with pytest.raises(Unavailable), any_database.writing() as session:
+        with limited(any_database) as database, pytest.raises(Unavailable), database.writing() as session:
             session.get_one(Job, job_id, with_for_update=True)
         assert not working.done()
         working.result()
@@ -133,11 +141,11 @@ def test_waiting_for_a_row_has_an_end(any_database: Database) -> None:
 @on_postgresql
 def test_a_migration_waits_for_another_as_long_as_it_takes(any_database: Database) -> None:
     """The limit on waiting for a lock is not one on waiting for a migration that another process runs."""
-    with ThreadPoolExecutor(1) as pool:
-        with psycopg.connect(any_database.settings.database_url) as connection:
+    with limited(any_database) as database, ThreadPoolExecutor(1) as pool:
+        with psycopg.connect(database.settings.database_url) as connection:
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-            waiting = pool.submit(any_database.migrate)
-            time.sleep(any_database.settings.lease_seconds / 3 + 0.3)
+            waiting = pool.submit(database.migrate)
+            time.sleep(database.settings.lease_seconds / 3 + 0.3)
             assert not waiting.done()
         waiting.result(timeout=30)
 

@@ -93,7 +93,7 @@ def test_worker_is_frozen_with_the_write_lock(house: Installation, dataset: str)
     body = {"dataset": dataset, **REQUEST}
     with ThreadPoolExecutor(8) as pool:
         began = time.monotonic()
-        writes = [pool.submit(httpx.post, f"{url}/v1/jobs?dry_run=true", json=body, timeout=60) for _ in range(8)]
+        writes = [pool.submit(httpx.post, f"{url}/v1/jobs", json=body, timeout=60) for _ in range(8)]
         for path in ("/v1/jobs", f"/v1/datasets/{dataset}", "/health/ready"):
             assert httpx.get(f"{url}{path}").status_code == 200
         assert time.monotonic() - began < BUSY_TIMEOUT_SECONDS / 2
@@ -103,7 +103,7 @@ def test_worker_is_frozen_with_the_write_lock(house: Installation, dataset: str)
     assert {answer.json()["code"] for answer in answers} == {"unavailable"}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
     frozen.send_signal(signal.SIGCONT)
-    assert httpx.post(f"{url}/v1/jobs?dry_run=true", json=body).status_code == 200
+    assert httpx.post(f"{url}/v1/jobs", json=body).status_code == 201
 
 
 def test_trainer_is_killed_again_and_again(house: Installation, dataset: str) -> None:
