@@ -1,10 +1,11 @@
 """The API: `python -m app [--processes N]`. Where it listens, and all else, is a setting."""
 
 import argparse
+import sys
 
 import uvicorn
 
-from app.http.auth import OpenToNetwork, check_bind
+from app.http.auth import SHORT_KEY, OpenToNetwork, can_be_guessed, check_bind
 from app.http.connections import PatientProtocol
 from app.settings import get_settings
 
@@ -21,6 +22,9 @@ def main() -> None:
         check_bind(settings.host, settings.api_keys)
     except OpenToNetwork as error:
         raise SystemExit(str(error)) from error
+    if can_be_guessed(settings.api_keys):
+        advice = f"A key of fewer than {SHORT_KEY} characters can be guessed: `ganvil key` makes one that cannot."
+        print(advice, file=sys.stderr)  # noqa: T201 - a program's stderr
     uvicorn.run(
         "app.main:create_app",
         factory=True,

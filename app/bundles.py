@@ -36,9 +36,8 @@ class Bundle:
         described = {"shape": tuple(shape), "fortran_order": False, "descr": npy.dtype_to_descr(np.dtype(dtype))}
         npy.write_array_header_1_0(header, described)
         info = _member(f"{name}.npy")
-        info.file_size = (
-            len(header.getvalue()) + math.prod(shape) * np.dtype(dtype).itemsize
-        )  # zip64 only if it must be
+        # Said beforehand, so that it becomes zip64 only if it must.
+        info.file_size = len(header.getvalue()) + math.prod(shape) * np.dtype(dtype).itemsize
         with self._zip.open(info, "w") as member:
             member.write(header.getvalue())
             yield lambda rows: _write(member, np.ascontiguousarray(rows, dtype))

@@ -71,9 +71,8 @@ def _postgresql_now(*_: Any, **__: Any) -> str:
 
 def clock(session: Session) -> float:
     """The database's time, in seconds since the epoch."""
-    time: float = (
-        session.connection().execute(select(now())).scalar_one()
-    )  # on the connection: nothing is flushed for it
+    # On the connection: nothing is flushed for it.
+    time: float = session.connection().execute(select(now())).scalar_one()
     return time
 
 

@@ -1,4 +1,4 @@
-"""The web application: `uvicorn app.main:create_app --factory`."""
+"""The web application, which `python -m app` serves."""
 
 import asyncio
 import signal
@@ -14,7 +14,7 @@ from starlette.types import Scope
 from app import logs
 from app.db import Database
 from app.http import openapi, problems
-from app.http.auth import Authentication, check_bind, warn_of_short_keys
+from app.http.auth import Authentication, check_bind
 from app.http.events import Follower
 from app.http.films import Films
 from app.http.middleware import BodyLimit, RequestContext
@@ -37,7 +37,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings = get_settings()
         logs.configure(settings.log_level)
     check_bind(settings.host, settings.api_keys)
-    warn_of_short_keys(settings.api_keys)
     app = DocumentedAPI(lifespan=lifespan)
     app.state.settings = settings
     app.state.under_way = set()

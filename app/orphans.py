@@ -20,7 +20,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import datasets, registry
+from app import datasets, jobs, registry
 from app.db import Database, clock, now, settings_of
 from app.settings import Settings
 from app.storage import Storage
@@ -118,7 +118,7 @@ def _named_by_jobs(session: Session, keys: list[str]) -> set[str]:
         *(key for snapshot in snapshots for key in registry.snapshot_objects(snapshot)),
         *session.scalars(states),
         *session.scalars(grids),
-        *(f"jobs/{job_id}/{fence}" for job_id, fence in running),
+        *(jobs.run_key(job_id, fence) for job_id, fence in running),
     }
 
 

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL
 
+from models.cores import available_cores
+
 MIB = 2**20
 GIB = 2**30
 FEW_CORES = 4
@@ -118,7 +120,7 @@ class Settings(BaseSettings):
         """
         if self.trainer_threads is not None:
             return self.trainer_threads
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         if cores > FEW_CORES and self.train_slots == 1:
             return None
         spare = 1 if cores <= FEW_CORES else 0

@@ -100,9 +100,7 @@ class Job(Leased, Base):
     # `user_metadata` because `metadata` is taken by SQLAlchemy; the API says metadata.
     user_metadata: Mapped[Document]
     last_seq: Mapped[int] = mapped_column(default=0)
-    claimed_examples: Mapped[int] = mapped_column(
-        default=0
-    )  # examples_seen of the checkpoint that this claim began with
+    claimed_examples: Mapped[int] = mapped_column(default=0)  # of the checkpoint that this claim began with
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]

@@ -7,7 +7,7 @@ from typing import Any
 from models.catalog import check, parse_config
 from models.config import ConfigError, DataSpec, TrainingConfig
 
-FEW = 5_000
+FEW = 5_000  # examples; with fewer, a preset's `few` counts
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from app.storage import Storage
 from app.tables import Base
 from tests.servers import RedisServer, running_postgres, running_redis
 
-pytest_plugins = ["tests.needs", "tests.live"]
+pytest_plugins = ["tests.needs", "tests.live", "tests.s3"]
 
 hypothesis.settings.register_profile("ganvil", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ganvil")

@@ -1,12 +1,17 @@
 """A real S3 API over HTTP, served by moto from a thread of the tests."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import boto3
+import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+
+from app.storage import SCHEMES
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 BUCKET = "ganvil"
@@ -31,3 +36,21 @@ def s3_server() -> Iterator[str]:
         yield endpoint
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    """Where one S3 server answers for all tests; each takes a prefix of its own."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture(params=sorted(SCHEMES))
+def any_storage_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty storage of each scheme."""
+    if request.param == "file":
+        return (tmp_path / "objects").as_uri()
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    folder = re.sub(r"\W+", "-", request.node.nodeid)
+    return f"s3://{BUCKET}/{folder}?endpoint={request.getfixturevalue('endpoint')}&region=us-east-1"

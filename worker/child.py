@@ -26,9 +26,8 @@ log = structlog.get_logger()
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOG_TAIL_BYTES = 4096
-OUT_OF_MEMORY_SCORE = (
-    "500"  # of 1000: when memory runs out the kernel ends a child, whose work resumes, and not the API or Redis
-)
+# Of 1000: when memory runs out the kernel ends a child, whose work resumes, and not the API or Redis.
+OUT_OF_MEMORY_SCORE = "500"
 
 # Children parse untrusted input and need none of our secrets: only what Python, torch and the system libraries read goes on.
 PASSED_ON = (

@@ -14,10 +14,11 @@ from app.errors import Unavailable
 from app.settings import GIB, MIB, Settings
 from app.tables import Dataset
 from worker.child import Child, Lines, thread_environment
+from worker.data import PREPARED_FILES
 from worker.lease import Lease, clock
 from worker.service import Service
 from worker.supervisor import Ending, Line, Supervision, recorded
-from worker.workspace import DATASET_FILES, run_directory
+from worker.workspace import run_directory
 
 log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ def _conclude(service: Service, lease: Lease, directory: Path, ending: Ending) -
     match ending.kind:
         case "finished":
             key = datasets.prepared_key(lease.row_id, lease.fence)
-            for name in DATASET_FILES:
+            for name in PREPARED_FILES:
                 lease.patiently(service.storage.put_file, f"{key}/{name}", directory / name)
             prepared = json.loads((directory / "dataset.json").read_bytes())
             lease.write(datasets.finish, prepared)

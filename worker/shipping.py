@@ -35,7 +35,7 @@ class Shipper:
         self._bell = service.bell
         self._lease = lease
         self._directory = directory
-        self._prefix = f"jobs/{lease.row_id}/{lease.fence}"
+        self._prefix = jobs.run_key(lease.row_id, lease.fence)
         self._events: list[NewEvent] = []
 
     def ship(self, lines: list[Line]) -> None:

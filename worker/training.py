@@ -9,8 +9,8 @@ import structlog
 from app import jobs
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
+from models.cores import available_cores
 from worker.child import Child, Lines, thread_environment
-from worker.cores import available_cores
 from worker.lease import Lease, clock
 from worker.service import Service
 from worker.shipping import Shipper, fetch_checkpoint

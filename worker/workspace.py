@@ -15,10 +15,10 @@ from pathlib import Path
 import structlog
 
 from app.storage import Storage
+from worker.data import PREPARED_FILES
 
 log = structlog.get_logger()
 
-DATASET_FILES = ("examples.npy", "labels.npy", "dataset.json")
 CACHE_BYTES = 20 * 2**30
 PARTIAL = ".partial"
 
@@ -73,7 +73,7 @@ class DatasetCache:
     @contextmanager
     def files(self, key: str, name: str) -> Iterator[Path]:
         """A directory with the files under the storage prefix `key`. `name` identifies their content. Read-only."""
-        local = self._storage.local_path(f"{key}/{DATASET_FILES[0]}")
+        local = self._storage.local_path(f"{key}/{PREPARED_FILES[0]}")
         if local is not None:
             yield local.parent
             return
@@ -100,7 +100,7 @@ class DatasetCache:
         partial = path.with_name(f"{path.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for name in DATASET_FILES:
+        for name in PREPARED_FILES:
             self._storage.get_file(f"{key}/{name}", partial / name)
         partial.rename(path)
         self._evict()

@@ -66,10 +66,8 @@ def up(
     api_processes: Annotated[int, typer.Option(min=1, help="How many processes answer requests.")] = 1,
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
-    from app.http.auth import (  # these bring the web framework in, which other commands do without
-        OpenToNetwork,
-        check_bind,
-    )
+    # These bring the web framework in, which other commands do without.
+    from app.http.auth import OpenToNetwork, check_bind
     from app.up.datalock import DataDirectoryHeld
     from app.up.processes import ChildFailed
     from app.up.redis_server import RedisMissing

@@ -13,18 +13,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import Forbidden, GanvilError, Unauthorized
 from app.http.problems import refuse
 
-log = structlog.get_logger()
-
 OPEN_PATHS = ("/", "/docs", "/redoc", "/openapi.json")
 OPEN_FOLDERS = ("/health/", "/static/")
-SHORT_KEY = 16  # characters: below that somebody may guess it; `ganvil key` makes 43
+SHORT_KEY = 16  # characters; `ganvil key` makes 43
 LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 
 
@@ -52,13 +49,9 @@ def check_bind(host: str, api_keys: Sequence[str]) -> None:
         )
 
 
-def warn_of_short_keys(api_keys: Sequence[str]) -> None:
-    """Say in the log that a key can be guessed, and how to make one that cannot."""
-    if any(len(key) < SHORT_KEY for key in api_keys):
-        log.warning(
-            "api_keys.short",
-            message=f"A key of fewer than {SHORT_KEY} characters can be guessed: `ganvil key` makes one that cannot.",
-        )
+def can_be_guessed(api_keys: Sequence[str]) -> bool:
+    """Whether one of the keys is so short that somebody may guess it."""
+    return any(len(key) < SHORT_KEY for key in api_keys)
 
 
 def is_loopback(host: str) -> bool:

@@ -118,9 +118,11 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 parameter["schema"] = without_null(parameter["schema"])
             answers = operation["responses"]
             for status, description in _common(method, operation).items():
-                answers.setdefault(status, {"description": description, "content": _problem(path, status, description)})
+                answers.setdefault(status, {"description": description})
             for status, answer in answers.items():
-                if status >= "400" and not open_to_all:  # an unready service says so with its components
+                if status >= "400" and not (
+                    open_to_all and "content" in answer
+                ):  # an unready service shows its components
                     answer["content"] = _problem(path, status, answer["description"])
             operation["responses"] = dict(sorted(answers.items()))
     return document

@@ -1,6 +1,6 @@
 """The path and query parameters, each once: what it may be, what it means and an example that works in Swagger UI."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query
 
@@ -10,69 +10,26 @@ from models import config
 
 LATEST = "latest"
 NAME_OR_ID = r"^[A-Za-z0-9._-]{1,100}$"
+ID = r"^[A-Za-z0-9_]{1,40}$"
 
-DatasetRef = Annotated[
-    str,
-    Path(
-        description="Id or name of a data set.",
-        pattern=NAME_OR_ID,
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
-JobRef = Annotated[
-    str,
-    Path(
-        description="Id of a job; `latest` is the newest one.",
-        pattern=r"^[A-Za-z0-9_]{1,40}$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
-]
+
+def _in_path(description: str, pattern: str | None, example: str | int) -> Any:
+    return Path(description=description, pattern=pattern, openapi_examples={str(example): {"value": example}})
+
+
+DatasetRef = Annotated[str, _in_path("Id or name of a data set.", NAME_OR_ID, "digits")]
+JobRef = Annotated[str, _in_path("Id of a job; `latest` is the newest one.", ID, LATEST)]
 GridRef = Annotated[
-    str,
-    Path(
-        description="Of one of the listed grids; `latest` is the newest one.",
-        pattern=r"^(latest|[0-9]{1,18})$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
+    str, _in_path("Of one of the listed grids; `latest` is the newest one.", r"^(latest|[0-9]{1,18})$", LATEST)
 ]
 CheckpointRef = Annotated[
-    str,
-    Path(
-        description="Id of a checkpoint; `latest` is the newest one of the newest job.",
-        pattern=r"^[A-Za-z0-9_]{1,40}$",
-        openapi_examples={"latest": {"value": LATEST}},
-    ),
+    str, _in_path("Id of a checkpoint; `latest` is the newest one of the newest job.", ID, LATEST)
 ]
-ModelRef = Annotated[
-    str,
-    Path(
-        description=REF_DESCRIPTION,
-        pattern=REF_PATTERN,
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
-ModelName = Annotated[
-    str,
-    Path(
-        description="Name of a model.",
-        pattern=NAME_OR_ID,
-        openapi_examples={"digits": {"value": "digits"}},
-    ),
-]
+ModelRef = Annotated[str, _in_path(REF_DESCRIPTION, REF_PATTERN, "digits")]
+ModelName = Annotated[str, _in_path("Name of a model.", NAME_OR_ID, "digits")]
 AliasName = Annotated[
-    str,
-    Path(
-        description="`prod`, say; not `latest`, which the bare name means.",
-        pattern=r"^[A-Za-z0-9._-]{1,40}$",
-        openapi_examples={"prod": {"value": "prod"}},
-    ),
+    str, _in_path("`prod`, say; not `latest`, which the bare name means.", r"^[A-Za-z0-9._-]{1,40}$", "prod")
 ]
-Seed = Annotated[
-    config.Seed,
-    Path(
-        description="A seed is an address: it always gives the same sample.",
-        openapi_examples={"7": {"value": 7}},
-    ),
-]
+Seed = Annotated[config.Seed, _in_path("A seed is an address: it always gives the same sample.", None, 7)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many to list.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]

@@ -135,9 +135,8 @@ def _where_more(found: int) -> str:
 def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
     place, *path = error["loc"]
     detail = error["msg"].removeprefix("Value error, ")
-    if isinstance(
-        error["input"], str
-    ):  # pydantic counts "items after validation" where a text's length is checked last
+    if isinstance(error["input"], str):
+        # Where the length of a text is checked last, pydantic counts "items after validation".
         detail = re.sub(r"\bitem(s?) after validation", r"character\1", detail)
     if place == "body":
         path = _steps(path, body, missing=error["type"] == "missing")

@@ -15,8 +15,8 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        parameters = get_flat_params(self.dependant)
-        known = {field.alias: None for field in parameters if isinstance(field.field_info, Query)}
+        declared = get_flat_params(self.dependant)
+        known = [field.alias for field in declared if isinstance(field.field_info, Query)]
         advice = f"unknown here, where there is {', '.join(known)}" if known else "unknown here, where there is none"
 
         async def handle_known(request: Request) -> Response:

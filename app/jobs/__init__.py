@@ -24,14 +24,14 @@ from app.jobs import plans
 from app.jobs.history import get, list_jobs, queue_position, queue_positions
 from app.jobs.lifecycle import locked, move, note_status, refusal
 from app.jobs.plans import Plan, plan
-from app.jobs.reports import NewCheckpoint, NewEvent, record_checkpoint, report, resume_from
+from app.jobs.reports import NewCheckpoint, NewEvent, record_checkpoint, report, resume_from, run_key
 from app.jobs.turns import must_yield
 from app.tables import ENDED, Checkpoint, Document, Job, new_id
 
 __all__ = [
     "NewCheckpoint", "NewEvent", "Order", "Plan", "Swept", "any_waiting", "cancel", "claim", "crashed", "delete", "fail", "get",
     "list_jobs", "pause", "plan", "queue_position", "queue_positions", "record_checkpoint", "release", "renew", "report",
-    "resume", "resume_from", "retry", "submit", "succeed", "sweep", "update",
+    "resume", "resume_from", "retry", "run_key", "submit", "succeed", "sweep", "update",
 ]  # fmt: skip
 
 

@@ -43,6 +43,11 @@ class NewCheckpoint:
     kid: float | None = None
 
 
+def run_key(job_id: str, fence: int) -> str:
+    """The storage prefix of everything that one claim of a job stores."""
+    return f"jobs/{job_id}/{fence}"
+
+
 def report(session: Session, job_id: str, fence: int, events: Iterable[NewEvent]) -> None:
     """Add events in their order to the history, and bring progress, metrics and verdict up to date. Raises LeaseLost."""
     job = leases.held(session, Job, job_id, fence)

@@ -10,8 +10,9 @@ from app.db import clock
 from app.errors import FieldError, InUse, Invalid, NotFound
 from app.registry.references import LIVE, get_model, living, parse
 from app.tables import Checkpoint, ModelAlias, ModelVersion
+from models.manifest import MANIFEST, WEIGHTS
 
-SNAPSHOT_FILES = ("generator.safetensors", "model.json")
+SNAPSHOT_FILES = (WEIGHTS, MANIFEST)
 RESERVED_ALIAS = "latest"  # what a bare name means already
 
 

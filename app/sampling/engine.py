@@ -46,13 +46,12 @@ def _device() -> "torch.device":
 @contextmanager
 def short_memory_refused() -> Iterator[None]:
     """Raises Unavailable where numpy or torch finds too little memory, the device's or this machine's."""
-    import torch
+    from models.memory import is_out_of_memory
 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On the CPU torch raises nothing more special than RuntimeError.
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise Unavailable("There is too little memory for this now: ask for fewer samples, or later.") from error
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from app.up.guard import kill_group
 
-HOUSE = (
-    Path(__file__).resolve().parents[2]
-)  # where `-m` finds app, worker and models, whatever stands in our own directory
+# Where `-m` finds app, worker and models, whatever stands in our own directory.
+HOUSE = Path(__file__).resolve().parents[2]
 QUICK_DEATH_SECONDS = 10.0
 QUICK_DEATHS_ALLOWED = 4
 LONGEST_BACKOFF_SECONDS = 10.0

@@ -1,13 +1,11 @@
 """Orphans: what no row names goes once it is old, and nothing else ever does."""
 
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,31 +15,19 @@ from sqlalchemy.orm import Session
 
 from app import datasets, jobs, orphans, registry
 from app.db import Database
-from app.storage import SCHEMES, Item, Storage
+from app.storage import Item, Storage
 from app.sweep import sweep
 from app.tables import Dataset, Job, new_id
 from tests.factories import claimed, make_dataset, make_job, make_job_in, new_checkpoint
-from tests.s3 import BUCKET, CREDENTIALS, s3_server
+from tests.s3 import BUCKET
 
 HOUR, DAY = 3600.0, 86_400.0
 YEARS = 3 * 365 * DAY
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=sorted(SCHEMES))
-def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """One empty storage of each scheme."""
-    if request.param == "file":
-        return Storage((tmp_path / "objects").as_uri())
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    folder = re.sub(r"\W+", "-", request.node.name)
-    return Storage(f"s3://{BUCKET}/{folder}?endpoint={request.getfixturevalue('endpoint')}&region=us-east-1")
+@pytest.fixture
+def objects(any_storage_url: str) -> Storage:
+    return Storage(any_storage_url)
 
 
 @pytest.fixture

@@ -1,43 +1,23 @@
 """What every storage scheme promises, asked of a folder and of a real S3 API."""
 
 import os
-import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.errors import NotFound
-from app.storage import SCHEMES, Storage
-from tests.s3 import BUCKET, CREDENTIALS, s3_server
+from app.storage import Storage
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture(params=sorted(SCHEMES))
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """One empty storage of each scheme."""
-    if request.param == "file":
-        return (tmp_path / "objects").as_uri()
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    folder = re.sub(r"\W+", "-", request.node.name)
-    return f"s3://{BUCKET}/{folder}?endpoint={request.getfixturevalue('endpoint')}&region=us-east-1"
-
-
 @pytest.fixture
-def objects(url: str) -> Storage:
-    return Storage(url)
+def objects(any_storage_url: str) -> Storage:
+    return Storage(any_storage_url)
 
 
 def test_bytes_come_back(objects: Storage) -> None:
@@ -220,11 +200,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_flat_memory(url: str, tmp_path: Path) -> None:
+def test_flat_memory(any_storage_url: str, tmp_path: Path) -> None:
     """A file passes through in parts: memory grows by less than half of it."""
     (tmp_path / "big").write_bytes(os.urandom(MIB) * 160)
     run = subprocess.run(
-        [sys.executable, "-c", GROWTH, url, str(tmp_path)], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", GROWTH, any_storage_url, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert int(run.stdout) * 1024 < 80 * MIB
     assert (tmp_path / "copy").read_bytes() == (tmp_path / "big").read_bytes()

@@ -4,20 +4,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.errors import Unavailable
 from app.storage import Storage
-from tests.s3 import BUCKET, CREDENTIALS, s3_server
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as url:
-        yield url
+from tests.s3 import BUCKET, CREDENTIALS
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 from app import datasets
 from app.tables import Dataset
 from tests.servers import wait_until
+from worker.data import PREPARED_FILES
 from worker.preparation import limits, prepare_next
 from worker.service import Service
-from worker.workspace import DATASET_FILES
 
 
 def dataset_of(service: Service, dataset_id: str) -> Dataset:
@@ -38,7 +38,7 @@ def test_builtin_is_prepared(service: Service) -> None:
     assert prepare_next(service, {})
     dataset = dataset_of(service, dataset_id)
     assert (dataset.status, dataset.examples, dataset.key) == ("succeeded", 1797, f"datasets/{dataset_id}/1")
-    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in DATASET_FILES)
+    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in PREPARED_FILES)
     described = json.loads(service.storage.get_bytes(f"{dataset.key}/dataset.json"))
     assert described["sha256"] == dataset.sha256
     path = service.storage.local_path(f"{dataset.key}/examples.npy")

@@ -10,7 +10,8 @@ import pytest
 from app.storage import Storage
 from tests.s3 import BUCKET, CREDENTIALS, s3_server
 from tests.worker.helpers import start
-from worker.workspace import DATASET_FILES, DatasetCache, clean_run_directories, run_directory
+from worker.data import PREPARED_FILES
+from worker.workspace import DatasetCache, clean_run_directories, run_directory
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
 
 
 def store(storage: Storage, key: str, size: int = 100) -> None:
-    for name in DATASET_FILES:
+    for name in PREPARED_FILES:
         storage.put_bytes(f"{key}/{name}", name.encode().ljust(size))
 
 

@@ -24,3 +24,5 @@ example, `plan` which shape they all get, `archives` and `arrays` what can be re
 listed; more than a tenth of them fail the preparation. `sha256` is over shape, classes, examples and labels. Memory does not grow
 with the number of images but for 17 bytes each: label, digest (for counting duplicates) and whether it is sound.
 """
+
+PREPARED_FILES = ("examples.npy", "labels.npy", "dataset.json")  # the last one says that the others are complete

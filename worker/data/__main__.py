@@ -1,11 +1,11 @@
 """The command line of preparation."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.cores import available_cores
 from worker.data.members import DataError
 from worker.data.prepare import prepare
 from worker.data.progress import Progress, Stopped
@@ -18,9 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m worker.data", description="Prepare a data set for training.")
     parser.add_argument("directory", type=Path, metavar="PREPARE_DIR", help="with prepare.json in it")
     parser.add_argument("--stop-fd", type=int, metavar="N", help="stop when this inherited pipe closes")
-    parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="default: one a core"
-    )
+    parser.add_argument("--processes", type=int, default=available_cores(), metavar="N", help="default: one a core")
     options = parser.parse_args(arguments)
     if not (options.directory / "prepare.json").is_file():
         parser.error(f"there is no file {options.directory / 'prepare.json'}")

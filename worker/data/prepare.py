@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from worker.data import PREPARED_FILES
 from worker.data.collect import collect
 from worker.data.examples import decode_all, describe, drop_corrupt, survey
 from worker.data.images import FITS, Fit
@@ -22,7 +23,6 @@ from worker.data.progress import Progress
 from worker.data.rows import hash_examples, narrow
 from worker.faults import DISK_FULL
 
-OUTPUTS = ("examples.npy", "labels.npy", "dataset.json")  # the last one says that the others are complete
 SCRATCH = ".prepare"
 RESOLUTIONS = range(4, 1025)
 DIGITS_RESOLUTION = 32  # of 8, smoothly: a person can read them, and a deep network has something to do
@@ -61,7 +61,7 @@ def prepare(directory: Path, processes: int, progress: Progress) -> dict[str, An
     Raises DataError and Stopped, and then leaves nothing behind.
     """
     scratch = directory / SCRATCH
-    for name in OUTPUTS:
+    for name in PREPARED_FILES:
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -70,7 +70,7 @@ def prepare(directory: Path, processes: int, progress: Progress) -> dict[str, An
             scratch.mkdir()
             with Pool(processes) as pool:
                 document = _build(request, scratch, pool, progress)
-            for name in OUTPUTS:
+            for name in PREPARED_FILES:
                 (scratch / name).replace(directory / name)
             return document
     finally:

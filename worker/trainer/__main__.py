@@ -5,10 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from models import catalog
 from models.config import ConfigError, TrainingConfig
+from models.memory import is_out_of_memory
 from worker.faults import DISK_FULL, without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
@@ -68,11 +67,6 @@ def explain(error: Exception) -> tuple[str, str]:
             return "disk_full", "The disk is full: a checkpoint could not be written."
         case _:
             return "io", f"Reading or writing failed: {without_folders(str(error))}"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """On a GPU, in numpy, or in torch on the CPU, which says so in its message only."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
 if __name__ == "__main__":
