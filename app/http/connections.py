@@ -1,9 +1,11 @@
-"""Connections whose other end may not keep them for ever: uvicorn itself bounds only the silence between requests."""
+"""Connections whose other end is slow, or speaks no HTTP: uvicorn itself bounds only the silence between requests."""
 
 from asyncio import TimerHandle, Transport
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.http.problems import new_request_id, problem
 
 HEADERS_SECONDS = 20.0  # for the head of a request, from its first byte; for the first one from the connection on
 UNREAD_SECONDS = 60.0  # for an answer that the other end does not take
@@ -18,6 +20,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.url = b""  # of the request that is being read
         self._head: TimerHandle | None = None
         self._unread: TimerHandle | None = None
 
@@ -32,6 +35,20 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         _cancel(self._head)
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # says no more than that it is invalid
+        """Answers what cannot be parsed as every other error is answered: with a problem."""
+        request_id = new_request_id()
+        scope = {"path": self.url.partition(b"?")[0].decode("ascii", "replace"), "state": {"request_id": request_id}}
+        detail = (
+            "This is not a valid HTTP/1.1 request (RFC 9112): look at its request line, its headers and its chunks."
+        )
+        answer = problem(scope, status=400, code="bad_request", title="Bad request", detail=detail)
+        headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        self.transport.write(
+            STATUS_LINE[400] + b"".join(b"%b: %b\r\n" % each for each in headers) + b"\r\n" + bytes(answer.body)
+        )
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -1,6 +1,7 @@
 """Errors on their way out: everything becomes `application/problem+json` (RFC 9457), here and nowhere else."""
 
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Literal
@@ -78,6 +79,10 @@ def request_id(scope: Scope) -> str:
     """The id that the outermost middleware gave to this request."""
     found: str = scope.get("state", {}).get("request_id", "")
     return found
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(8)}"
 
 
 async def refuse(error: GanvilError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,9 +1,11 @@
 """Connections whose other end is slow, over real sockets."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from http.client import HTTPResponse
 
 import httpx
 import pytest
@@ -86,4 +88,27 @@ def test_an_answer_that_nobody_takes_is_given_up(served: httpx.Client, ended: th
     with connect(served) as connection:
         connection.sendall(HEAD.replace(b"/ ", b"/endless ") + b"\r\n")
         assert ended.wait(20)
+    assert served.get("/").json() == "here"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"what is this\r\n\r\n",
+        HEAD + b"Content-Length: \r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+    ids=["no HTTP", "empty length", "two lengths"],
+)
+def test_what_is_not_http_is_a_problem(served: httpx.Client, request_: bytes) -> None:
+    """The answer is of the same kind as every other error, and the connection ends with it."""
+    with connect(served) as connection:
+        connection.sendall(request_)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        body = json.loads(answer.read())
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
+        assert (body["status"], body["code"]) == (400, "bad_request")
+        assert answer.headers["x-request-id"] == body["request_id"]
+        assert connection.recv(1) == b""
     assert served.get("/").json() == "here"

@@ -59,7 +59,7 @@ def test_errors_are_problems(path: str, method: str) -> None:
         example = Problem.model_validate(content["example"])
         assert (str(example.status), example.instance) == (status, path)
         assert example.code != "not_found" or status == "404"
-    assert set(errors) >= {"401", "403", "503"}
+    assert set(errors) >= {"400", "401", "403", "503"}
     assert "422" in errors or not (found.get("parameters") or found.get("requestBody"))
 
 
@@ -121,8 +121,11 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 LEFT_OUT = [negative_data_rejection, positive_data_acceptance, unsupported_method]
 HEALTH = list(HealthCheck)
 KEY = {"Authorization": "Bearer key-of-this-test"}
-QUICK = hypothesis_settings(max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=HEALTH)
-DEEP = hypothesis_settings(max_examples=300, suppress_health_check=HEALTH)
+# The same requests each time, so that luck has no say in whether the tests pass.
+QUICK = hypothesis_settings(
+    derandomize=True, max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=HEALTH
+)
+DEEP = hypothesis_settings(derandomize=True, max_examples=300, suppress_health_check=HEALTH)
 
 
 @schema.parametrize()
