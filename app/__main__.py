@@ -4,10 +4,11 @@ import argparse
 import sys
 
 import uvicorn
+from pydantic import ValidationError
 
 from app.http.auth import SHORT_KEY, OpenToNetwork, can_be_guessed, check_bind
 from app.http.connections import PatientProtocol
-from app.settings import get_settings
+from app.settings import explain, get_settings
 
 SHUTDOWN_SECONDS = 5  # for answers that are under way; streams of events end at once
 
@@ -17,9 +18,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m app", description="Serve the HTTP API.")
     parser.add_argument("--processes", type=int, default=1, help="how many processes answer requests")
     processes = parser.parse_args().processes
-    settings = get_settings()
     try:
+        settings = get_settings()
         check_bind(settings.host, settings.api_keys)
+    except ValidationError as error:
+        raise SystemExit(explain(error)) from error
     except OpenToNetwork as error:
         raise SystemExit(str(error)) from error
     if can_be_guessed(settings.api_keys):

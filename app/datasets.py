@@ -270,8 +270,7 @@ def sweep(session: Session) -> int:
 
 
 def _lose(session: Session, dataset: Dataset, code: str, message: str) -> None:
-    for column, value in leases.FREE.items():
-        setattr(dataset, column, value)
+    leases.free(dataset)
     dataset.status = leases.after_loss(session, dataset)
     if dataset.status == "failed":
         detail = f"{dataset.attempt} attempts to prepare it ended early. The last: {message}"

@@ -16,7 +16,7 @@ from app.tables import Leased
 
 Row = TypeVar("Row", bound=Leased)
 
-FREE: dict[str, Any] = {"worker": None, "lease_until": None, "rung_at": None}  # of a row that nobody holds
+_FREE: dict[str, Any] = {"worker": None, "lease_until": None, "rung_at": None}  # of a row that nobody holds
 
 _FRESH = {"populate_existing": True, "synchronize_session": False}  # what RETURNING says is how the row stands
 
@@ -62,7 +62,13 @@ def held(session: Session, table: type[Row], row_id: str, fence: int) -> Row:
 
 def finish(session: Session, table: type[Row], row_id: str, fence: int, *, status: str, **columns: Any) -> Row:
     """Let go of the row, with its new status and whatever else is to be written. Raises LeaseLost."""
-    return _held(session, table, row_id, fence, status=status, **FREE, **columns)
+    return _held(session, table, row_id, fence, status=status, **_FREE, **columns)
+
+
+def free(row: Leased) -> None:
+    """Let go of a row that this transaction has locked."""
+    for column, value in _FREE.items():
+        setattr(row, column, value)
 
 
 def expire(session: Session, table: type[Row]) -> list[Row]:
@@ -72,7 +78,7 @@ def expire(session: Session, table: type[Row]) -> list[Row]:
     """
     lapsed = select(table.id).where(table.status == "running", table.lease_until < now())
     taken = update(table).where(table.id.in_(_unlocked(lapsed, table)), table.status == "running")
-    values = {"fence": table.fence + 1, "attempt": table.attempt + 1, **FREE}
+    values = {"fence": table.fence + 1, "attempt": table.attempt + 1, **_FREE}
     return list(session.scalars(taken.values(values).returning(table), execution_options=_FRESH))
 
 

@@ -5,11 +5,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import URL
 
-from models.cores import available_cores
+from models.machine import available_cores
 
 MIB = 2**20
 GIB = 2**30
@@ -125,6 +125,12 @@ class Settings(BaseSettings):
             return None
         spare = 1 if cores <= FEW_CORES else 0
         return max(1, (cores - spare) // self.train_slots)
+
+
+def explain(error: ValidationError) -> str:
+    """Which settings cannot be used and why; without their values, which may be keys."""
+    faults = [f"GANVIL_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+    return "\n  ".join(["These settings cannot be used:", *faults])
 
 
 def unknown_variables() -> list[str]:

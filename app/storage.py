@@ -7,7 +7,6 @@ An object is whole or absent: nobody ever reads half a write. Keys are relative 
 libraries below become NotFound, StorageFull and Unavailable here and nowhere else.
 """
 
-import errno
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from app.errors import NotFound, StorageFull, Unavailable
+from models.machine import DISK_FULL
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -37,7 +37,6 @@ KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+
 MAX_KEY_LENGTH = 255
 PAGE = 1000  # objects
 UNFINISHED = re.compile(r".+#[0-9]+")
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, an owner's part of it, or one file
 
 
 class Backend(NamedTuple):
@@ -247,7 +246,7 @@ class Storage:
         if isinstance(error, FileNotFoundError) and "<Code>NoSuchBucket</Code>" not in reason:
             return NotFound(f"There is no object {key!r} in the storage.")
         log.warning("storage: %s: %s", key, reason)
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             return StorageFull("No space is left to store this: free some or add some, then try again.")
         return Unavailable("The object storage does not answer or refuses us; its log entry says why. Try again.")
 

@@ -8,8 +8,9 @@ import argparse
 import warnings
 
 from celery.exceptions import SecurityWarning
+from pydantic import ValidationError
 
-from app.settings import get_settings
+from app.settings import explain, get_settings
 from worker.tasks import celery
 
 SPARE_THREADS = 2  # beside the training slots: one prepares data sets, one answers bells that find every slot busy
@@ -22,8 +23,8 @@ def main() -> None:
     queues = parser.parse_args().queues
     try:
         threads = get_settings().train_slots + SPARE_THREADS
-    except ValueError as error:
-        raise SystemExit(f"The worker cannot start: {error}") from error
+    except ValidationError as error:
+        raise SystemExit(explain(error)) from error
     # It warns root of pickled messages, and ours are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     alone = ("--without-gossip", "--without-mingle", "--without-heartbeat")

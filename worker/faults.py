@@ -1,9 +1,6 @@
-"""Faults in words that may leave the machine, and which ones mean a full disk."""
+"""Faults in words that may leave the machine."""
 
-import errno
 import re
-
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of an OSError: no space, no quota, no larger file
 
 # Of '/an absolute/path' in quotes, and of /one/without: all but the last name.
 _FOLDERS = re.compile(r"""(?<=['"])/[^'"\n]*/|(?<![\w./])/(?:[^\s/:'"]+/)+""")

@@ -9,7 +9,7 @@ import structlog
 from app import jobs
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
-from models.cores import available_cores
+from models.machine import available_cores
 from worker.child import Child, Lines, thread_environment
 from worker.lease import Lease, clock
 from worker.service import Service

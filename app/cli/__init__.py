@@ -15,6 +15,7 @@ from app.cli.terminal import console, fail, make_directory
 from app.client import ClientError
 from app.client.transport import APIError
 from app.settings import Settings, unknown_variables
+from app.settings import explain as settings_explained
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -83,7 +84,7 @@ def up(
             console.print(f"There is no setting {name}; docs/settings.md lists all.", highlight=False)
         run_up(settings, api_processes=api_processes)
     except ValidationError as error:
-        fail("These settings cannot be used:", *(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+        fail(settings_explained(error))
     except (OpenToNetwork, UpError, DataDirectoryHeld, RedisMissing, ChildFailed) as error:
         fail(str(error))
 

@@ -120,9 +120,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             for status, description in _common(method, operation).items():
                 answers.setdefault(status, {"description": description})
             for status, answer in answers.items():
-                if status >= "400" and not (
-                    open_to_all and "content" in answer
-                ):  # an unready service shows its components
+                shows_components = open_to_all and "content" in answer  # as an unready service does
+                if status >= "400" and not shows_components:
                     answer["content"] = _problem(path, status, answer["description"])
             operation["responses"] = dict(sorted(answers.items()))
     return document

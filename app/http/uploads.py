@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.errors import FieldError, Invalid, StorageFull
 from app.settings import Settings
-from app.storage import FULL
 from models.catalog import escaped
+from models.machine import DISK_FULL
 
 FILE_FIELD = "file"
 PREFIX = "upload-"
@@ -180,7 +180,7 @@ def _full_disk_refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL:
             raise StorageFull("No space is left to receive this upload: free some, then send it again.") from error
         raise
 

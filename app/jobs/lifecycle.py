@@ -31,15 +31,13 @@ def move(session: Session, job: Job, to: str, reason: str) -> None:
     """Give a locked job its next status, let go of it, and write a status event. Raises InvalidState."""
     if to not in TRANSITIONS[job.status]:
         raise refusal(job, f"become {to}")
-    for column, value in leases.FREE.items():
-        setattr(job, column, value)
+    leases.free(job)
     time = clock(session)
     if job.status in ENDED:  # a retry: a fresh start from the newest checkpoint
         job.attempt, job.error, job.verdict, job.finished_at = 0, None, None, None
     if to == "queued" and (job.status != "running" or reason == "yield"):
-        job.queued_at = (
-            time  # behind its priority; a job that lost its worker or made room for a deploy keeps its place
-        )
+        # Behind its priority; a job that lost its worker or made room for a deploy keeps its place.
+        job.queued_at = time
     if to == "queued" and job.status != "running":
         job.rung_at = time  # whoever lets a user queue a job rings for it, once that is committed
     if to in ENDED:

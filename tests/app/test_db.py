@@ -3,12 +3,13 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import null, select, text
+from sqlalchemy import inspect, null, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
@@ -46,6 +47,27 @@ def migrate_at_once(settings: Settings) -> None:
         with database.reading() as session:
             assert session.scalars(select(Dataset)).all() == []
         database.dispose()
+
+
+def test_a_database_of_an_earlier_release_is_brought_up_to_date(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revision that has been released never changes: what is new comes in one of its own, and the rows stay."""
+    with closing(Database(settings)) as database:
+        with monkeypatch.context() as earlier:
+            copy_migrations(earlier, tmp_path / "migrations")
+            for path in (tmp_path / "migrations/versions").glob("[0-9]*.py"):
+                if not path.name.startswith("0001_"):
+                    path.unlink()
+            database.migrate()
+        with database.writing() as session:
+            assert not inspect(session.connection()).has_table("chores")
+            session.execute(text("INSERT INTO workers VALUES ('here:7', 1, 0, 'CPU', 1.0, 1.0)"))
+        database.migrate()
+        with database.engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        with database.reading() as session:
+            assert session.scalars(select(Worker.id)).all() == ["here:7"]
 
 
 def test_clock_is_utc_epoch_seconds(any_database: Database) -> None:
@@ -168,9 +190,14 @@ def upgrade() -> None:
 
 
 def migrations_that_alter_jobs(monkeypatch: pytest.MonkeyPatch, folder: Path, then: str) -> None:
-    shutil.copytree(db.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_migrations(monkeypatch, folder)
     head = max(path.name for path in (folder / "versions").glob("[0-9]*.py")).split("_")[0]
     (folder / "versions" / "9999_alter.py").write_text(ALTERATION.format(head=head, then=then), encoding="utf-8")
+
+
+def copy_migrations(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the database take its migrations from a copy, to be changed."""
+    shutil.copytree(db.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr("app.db.MIGRATIONS", folder)
 
 

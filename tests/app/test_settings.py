@@ -1,5 +1,8 @@
 """What can be set from outside, and what holds when nothing is."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,19 @@ def test_a_senseless_value_is_refused(monkeypatch: pytest.MonkeyPatch, name: str
     monkeypatch.setenv(f"GANVIL_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.mark.parametrize("program", ["app", "worker"])
+def test_a_program_says_what_it_cannot_use(program: str) -> None:
+    """It ends with the variable's name and the fault, and without the value, which may be a secret."""
+    environment = os.environ | {"GANVIL_LEASE_SECONDS": "s3cret"}
+    refused = subprocess.run(
+        [sys.executable, "-m", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 1
+    assert "GANVIL_LEASE_SECONDS: Input should be a valid number" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "s3cret" not in refused.stderr
 
 
 @pytest.mark.parametrize("given", [{"lease_seconds": 15}, {"renew_seconds": 16}])

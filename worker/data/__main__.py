@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.cores import available_cores
+from models.machine import available_cores
 from worker.data.members import DataError
 from worker.data.prepare import prepare
 from worker.data.progress import Progress, Stopped

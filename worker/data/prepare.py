@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from models.machine import DISK_FULL
 from worker.data import PREPARED_FILES
 from worker.data.collect import collect
 from worker.data.examples import decode_all, describe, drop_corrupt, survey
@@ -21,7 +22,6 @@ from worker.data.plan import channels_to_decode, channels_to_keep, check_target,
 from worker.data.pool import Pool
 from worker.data.progress import Progress
 from worker.data.rows import hash_examples, narrow
-from worker.faults import DISK_FULL
 
 SCRATCH = ".prepare"
 RESOLUTIONS = range(4, 1025)

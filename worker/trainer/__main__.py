@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models import catalog
 from models.config import ConfigError, TrainingConfig
+from models.machine import DISK_FULL
 from models.memory import is_out_of_memory
-from worker.faults import DISK_FULL, without_folders
+from worker.faults import without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.loader import Data, DataFileError, open_data

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from models.config import ConfigError, TrainingConfig
-from models.cores import available_cores
 from models.determinism import make_deterministic
 from models.fingerprint import cpu_has, fingerprint
+from models.machine import available_cores
 
 
 @dataclass(frozen=True)

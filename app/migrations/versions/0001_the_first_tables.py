@@ -17,12 +17,6 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     op.create_table(
-        "chores",
-        sa.Column("name", sa.String(length=40), nullable=False),
-        sa.Column("begun_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
-    )
-    op.create_table(
         "datasets",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
@@ -213,4 +207,3 @@ def downgrade() -> None:
         batch_op.drop_index("ix_datasets_created")
 
     op.drop_table("datasets")
-    op.drop_table("chores")

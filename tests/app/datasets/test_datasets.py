@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app import datasets
 from app.db import Database
@@ -28,14 +29,20 @@ PREPARED = {
 def prepare(database: Database, storage: Storage | None = None, prepared: dict = PREPARED) -> Dataset:
     """Claim the waiting data set and finish it."""
     with database.writing() as session:
-        dataset = datasets.claim(session, "a worker")
-        assert dataset is not None
+        dataset = claimed(session)
     key = datasets.prepared_key(dataset.id, dataset.fence)
     if storage is not None:
         storage.put_bytes(f"{key}/dataset.json", b"{}")
     with database.writing() as session:
         datasets.finish(session, dataset.id, dataset.fence, prepared)
         return datasets.get(session, dataset.id)
+
+
+def claimed(session: Session) -> Dataset:
+    """The waiting data set, claimed."""
+    dataset = datasets.claim(session, "a worker")
+    assert dataset is not None
+    return dataset
 
 
 def make_builtin(database: Database, name: str | None = None) -> Dataset:
@@ -74,8 +81,7 @@ def test_failed_preparation(database: Database) -> None:
     """A failed data set says why, to whoever looks and to whoever wants to train on it."""
     make_builtin(database)
     with database.writing() as session:
-        dataset = datasets.claim(session, "a worker")
-        assert dataset is not None
+        dataset = claimed(session)
         datasets.fail(session, dataset.id, dataset.fence, "no_images", "There is no image in it.")
     with database.writing() as session:
         assert datasets.get(session, "digits").error == {"code": "no_images", "message": "There is no image in it."}
@@ -88,8 +94,7 @@ def test_late_worker_is_refused(database: Database) -> None:
     """Once another run has claimed the data set, nothing that the first one writes counts."""
     make_builtin(database)
     with database.writing() as session:
-        first = datasets.claim(session, "slow")
-        assert first is not None
+        first = claimed(session)
         fence = first.fence
         datasets.release(session, first.id, fence)
     prepare(database)
@@ -112,8 +117,7 @@ def test_crashes_are_counted(database: Database) -> None:
     statuses = []
     for _ in range(database.settings.max_attempts):
         with database.writing() as session:
-            dataset = datasets.claim(session, "a worker")
-            assert dataset is not None
+            dataset = claimed(session)
             datasets.crashed(session, dataset.id, dataset.fence, "killed", "It ran out of memory.")
         with database.reading() as session:
             statuses.append(datasets.get(session, "digits").status)
@@ -158,8 +162,7 @@ def test_delete_while_preparing(database: Database) -> None:
     """A data set that a worker is preparing can be deleted; the worker is refused from then on, and nobody claims it again."""
     make_builtin(database)
     with database.writing() as session:
-        dataset = datasets.claim(session, "a worker")
-        assert dataset is not None
+        dataset = claimed(session)
         datasets.delete(session, "digits")
     with pytest.raises(LeaseLost), database.writing() as session:
         datasets.renew(session, dataset.id, dataset.fence)
