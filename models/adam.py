@@ -13,15 +13,15 @@ from torch.optim.adam import adam
 class Adam:
     """One optimiser for one network. The state is the two moments and the step count of each parameter."""
 
-    def __init__(self, network: nn.Module, *, lr: float, beta1: float, beta2: float) -> None:
+    def __init__(self, network: nn.Module, *, beta1: float) -> None:
         self._parameters: list[Tensor] = list(network.parameters())
-        self._lr, self._beta1, self._beta2 = lr, beta1, beta2
+        self._beta1 = beta1
         self._first = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._second = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._steps = [torch.zeros((), device=parameter.device) for parameter in self._parameters]
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self, *, lr: float, beta2: float) -> None:
         """Move every parameter along its gradient, then forget the gradients."""
         gradients = [parameter.grad for parameter in self._parameters]
         assert all(gradient is not None for gradient in gradients), "every parameter takes part in the loss"
@@ -33,9 +33,9 @@ class Adam:
             [],
             self._steps,
             fused=True,
-            lr=self._lr,
+            lr=lr,
             beta1=self._beta1,
-            beta2=self._beta2,
+            beta2=beta2,
             amsgrad=False,
             maximize=False,
             weight_decay=0.0,

@@ -3,31 +3,33 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
-from models.catalog import networks
+from models.catalog import FAMILIES, networks
 from models.config import DataSpec, NetworkOptions
-from models.layers import initialise
+from models.layers import Network, initialise
 from models.randomness import Purpose
 
 
-def build_generator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> nn.Module:
+def build_generator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> Network:
     """From z [n, z_dim] and labels int64 [n] (or None) to images [n, C, H, W] in [-1, 1]."""
-    family = networks(options.family)
-    network = construct(lambda: family.Generator(options, data)).to(device)
-    initialise(network, seed, Purpose.INIT_GENERATOR, family.INITIAL_STD)
+    network = construct(lambda: networks(options.family).Generator(options, data)).to(device)
+    initialise(network, seed, Purpose.INIT_GENERATOR)
     return network
 
 
-def build_discriminator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> nn.Module:
-    """From images [n, C, H, W] in [-1, 1] and labels int64 [n] (or None) to logits [n]."""
+def build_discriminator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> Network:
+    """From images [n, C, H, W] in [-1, 1] and labels int64 [n] (or None) to logits [n].
+
+    Of a variational family its encoder: to the mean and the logarithm of the variance of z, each [n, z_dim].
+    """
     family = networks(options.family)
-    network = construct(lambda: family.Discriminator(options, data)).to(device)
-    initialise(network, seed, Purpose.INIT_DISCRIMINATOR, family.INITIAL_STD)
+    network_type = family.Discriminator if FAMILIES[options.family].game == "adversarial" else family.Encoder
+    network = construct(lambda: network_type(options, data)).to(device)
+    initialise(network, seed, Purpose.INIT_DISCRIMINATOR)
     return network
 
 
-def construct(network: Callable[[], nn.Module]) -> nn.Module:
+def construct(network: Callable[[], Network]) -> Network:
     """The network, without a trace of the random numbers that its layers draw when they are made."""
     with torch.random.fork_rng(devices=[]):
         return network()

@@ -13,6 +13,7 @@ import models.families
 import models.losses
 from models.config import ConfigError, DataSpec, NetworkOptions, TrainingConfig
 from models.families import FamilySpec
+from models.schedules import TAGS, largest
 
 
 def _find_families() -> dict[str, FamilySpec]:
@@ -84,7 +85,10 @@ def parse_config(document: dict[str, Any]) -> TrainingConfig:
 
 def _faults(error: ValidationError, prefix: str) -> list[tuple[str, str]]:
     return [
-        (prefix + "".join(f"/{escaped(part)}" for part in fault["loc"]), fault["msg"].removeprefix("Value error, "))
+        (
+            prefix + "".join(f"/{escaped(part)}" for part in fault["loc"] if part not in TAGS),
+            fault["msg"].removeprefix("Value error, "),
+        )
         for fault in error.errors(include_url=False, include_context=False)
     ]
 
@@ -96,16 +100,45 @@ def escaped(part: str | int) -> str:
 
 def check(config: TrainingConfig, data: DataSpec) -> None:
     """Raises ConfigError if this config cannot train on this data."""
-    faults: list[tuple[str, str]] = []
+    family = FAMILIES[config.network.family]
+    faults = [*_batch_faults(config, data, family), *_game_faults(config, family)]
     if config.network.conditional and not data.classes:
         faults.append(("/network/conditional", "the data set has no classes to condition on; use false"))
-    if config.batch_size > data.examples:
-        faults.append(
-            ("/batch_size", f"a batch of {config.batch_size} is larger than the data set of {data.examples} examples")
-        )
     try:
-        FAMILIES[config.network.family].check(config.network, data)
+        family.check(config.network, data)
     except ConfigError as error:
         faults += error.errors
     if faults:
         raise ConfigError(faults)
+
+
+def _batch_faults(config: TrainingConfig, data: DataSpec, family: FamilySpec) -> list[tuple[str, str]]:
+    batch, micro = config.batch_size, config.micro_batch
+    faults = []
+    if batch > data.examples:
+        faults.append(("/batch_size", f"a batch of {batch} is larger than the data set of {data.examples} examples"))
+    if micro is not None and batch % micro:
+        faults.append(("/micro_batch", f"a batch of {batch} cannot be taken {micro} at a time; use a divisor of it"))
+    elif micro is not None and micro != batch and family.mixes_batch:
+        detail = (
+            f"{family.name} normalises over the batch, so it has to be taken whole; use null, or a smaller batch_size"
+        )
+        faults.append(("/micro_batch", detail))
+    return faults
+
+
+def _game_faults(config: TrainingConfig, family: FamilySpec) -> list[tuple[str, str]]:
+    """What does not go together with the game that is played, or with its loss."""
+    penalties = config.penalties
+    weights = {name: largest(getattr(penalties, name)) for name in ("r1_gamma", "r2_gamma", "gp_weight")}
+    if family.game == "variational":
+        detail = f"{family.name} has no discriminator"
+        faults = [(f"/penalties/{name}", f"{detail} to penalise; use 0") for name, weight in weights.items() if weight]
+        if config.augment.kind != "none":
+            faults.append(("/augment/kind", f"{detail} to hide the examples from; use none"))
+        return faults
+    if config.loss == "wasserstein" and not any(weights.values()):
+        return [
+            ("/loss", "wasserstein has no lower bound without a gradient penalty; give penalties.gp_weight, such as 10")
+        ]
+    return []

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
+from models.schedules import ScheduledBeta, ScheduledGamma, ScheduledRate, ScheduledShare
+
 MAX_SEED = 2**63 - 1
 DRAWN_BELOW = 2**53  # seeds that nobody gave: any JSON reader keeps these exact
 MAX_EXAMPLES = 10**12
@@ -23,6 +25,9 @@ class ConfigError(ValueError):
     def __init__(self, errors: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{pointer}: {detail}" for pointer, detail in errors))
         self.errors = errors
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[tuple[str, str]]]]:
+        return type(self), (self.errors,)  # pickled to other ranks of a run
 
 
 class Section(BaseModel):
@@ -42,6 +47,7 @@ class DataSpec(Section):
     width: int = Field(ge=1)
     channels: int = Field(ge=1)
     classes: tuple[str, ...] = Field((), strict=False)
+    unlabelled: int = Field(0, ge=0, description="Examples without a label among labelled ones.")
 
 
 class NetworkOptions(Section):
@@ -50,22 +56,76 @@ class NetworkOptions(Section):
     family: str
     z_dim: int = Field(64, ge=1, le=4096, description="Length of the latent vector z.")
     conditional: bool = Field(True, description="Condition on the class labels; needs a labelled data set.")
+    class_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the examples whose class is hidden while training, as that of an unlabelled one always is.",
+    )
+
+    def class_rows(self, data: DataSpec) -> int:
+        """How many rows a table of classes has: one for each class, and a last one for a hidden class where there may be any.
+
+        0 when the networks are not conditional.
+        """
+        return len(data.classes) + (self.class_dropout > 0) if self.conditional else 0
 
 
 class Penalties(Section):
-    """Gradient penalties on the discriminator. R1: Mescheder et al. 2018 (arXiv:1801.04406), eq. 9."""
+    """Gradient penalties on the discriminator: R1 and R2 (arXiv:1801.04406, eq. 9) and WGAN-GP's (arXiv:1704.00028, eq. 3)."""
 
-    r1_gamma: float = Field(0.0, ge=0, le=1e6, description="Weight of R1, (gamma/2) E|grad D(real)|^2; 0 turns it off.")
-    r1_every: int = Field(16, ge=1, le=1024, description="Lazy R1: every so many steps, with so many times the weight.")
+    r1_gamma: ScheduledGamma = Field(0.0, description="Weight of R1, (gamma/2) E|grad D(real)|^2; 0 turns it off.")
+    r2_gamma: ScheduledGamma = Field(0.0, description="Weight of R2, the same at the generator's samples.")
+    gp_weight: float = Field(
+        0.0, ge=0, le=1e6, description="Weight of E(|grad D| - 1)^2 between real and generated images."
+    )
+    every: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Lazily: every so many steps, with so many times the weight (arXiv:1912.04958, appendix B).",
+    )
+    method: Literal["exact", "estimate"] = Field(
+        "exact",
+        description="estimate takes |grad D|^2 of R1 and R2 from D at a point nearby, without a second derivative.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_called(cls, given: Any) -> Any:
+        """`every` was `r1_every` when there was only R1."""
+        if not isinstance(given, dict) or "r1_every" not in given:
+            return given
+        return {name: value for name, value in given.items() if name != "r1_every"} | {"every": given["r1_every"]}
+
+
+class Augment(Section):
+    """What is done to every image that the discriminator sees, so that it cannot learn few images by heart.
+
+    `diffaugment`: arXiv:2006.10738. `ada`: arXiv:2006.06676, whose probability rises while the discriminator tells real from
+    generated more often than `target` allows, and falls when it does not.
+    """
+
+    kind: Literal["none", "diffaugment", "ada"] = "none"
+    policy: tuple[Literal["color", "translation", "cutout"], ...] = Field(
+        ("color", "translation", "cutout"), strict=False, description="The parts of diffaugment."
+    )
+    flip: bool = Field(False, description="Mirror half of the examples; right where left and right mean the same.")
+    probability: ScheduledShare | None = Field(
+        None, description="Of each transform, 0 to 1. null: 1 for diffaugment; for ada, what its controller finds."
+    )
+    target: float = Field(0.6, ge=0, le=1, description="Of ada: the mean sign of the discriminator that it keeps to.")
+    speed: int = Field(500_000, ge=1, le=MAX_EXAMPLES, description="Of ada: examples in which p may go from 0 to 1.")
+    most: float = Field(0.8, ge=0, le=1, description="Of ada: p goes no higher, or transforms leak into the samples.")
 
 
 class Optimizer(Section):
     """Adam (arXiv:1412.6980), one for each network."""
 
-    generator_lr: float = Field(2e-4, gt=0, le=10)
-    discriminator_lr: float = Field(2e-4, gt=0, le=10)
+    generator_lr: ScheduledRate = 2e-4
+    discriminator_lr: ScheduledRate = 2e-4
     beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    beta2: ScheduledBeta = 0.999
 
 
 class Ema(Section):
@@ -102,6 +162,27 @@ class Schedule(Section):
     tick: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Metrics.")
     grid: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Fixed-seed picture of progress.")
     checkpoint: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Resumable state and a snapshot.")
+    evaluation: int | None = Field(
+        None, ge=1, le=MAX_EXAMPLES, description="KID and the like; null: at each checkpoint."
+    )
+
+
+class Evaluation(Section):
+    """How samples are compared with the data while training."""
+
+    samples: int = Field(2_048, ge=0, le=50_000, description="Drawn for each evaluation; 0 turns it off.")
+    features: Literal["auto", "inception", "classifier", "random"] = Field(
+        "auto",
+        description="The network whose features are compared; auto takes the first of these that is at hand.",
+    )
+
+
+class Stopping(Section):
+    """What ends a run before its budget."""
+
+    on_plateau: bool = Field(False, description="End when KID is within its floor, or no longer gets better.")
+    patience: int = Field(8, ge=1, le=1_000, description="Evaluations without a better KID that make a plateau.")
+    kid: float | None = Field(None, gt=0, description="End when KID is this low.")
 
 
 class TrainingConfig(Section):
@@ -110,13 +191,23 @@ class TrainingConfig(Section):
     network: SerializeAsAny[NetworkOptions]
     loss: str
     penalties: Penalties = Penalties()
+    augment: Augment = Augment()
     optimizer: Optimizer = Optimizer()
     ema: Ema = Ema()
     batch_size: int = Field(64, ge=1, le=65_536)
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Examples at a time: gradients add up to those of the batch. null: all at once.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads; null takes what the machine can spare.")
+    processes: int = Field(1, ge=1, le=64, description="That share each batch, one for each GPU of a machine.")
     budget: Budget
     schedule: Schedule = Schedule()
+    evaluation: Evaluation = Evaluation()
+    stopping: Stopping = Stopping()
     seed: Seed = 0
 
     @field_validator("network", mode="before")

@@ -1,9 +1,19 @@
 """Layers that families share, and how every network gets its first weights."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from models.randomness import Purpose, normals
+
+
+class Network(nn.Module):
+    """What every family's networks are: modules that know the standard deviations of their first weights."""
+
+    def initial_std(self, name: str, weight: Tensor) -> float:  # noqa: ARG002 - families go by the name
+        """Of a weight [out, in, ...]: He's sqrt(2 / fan_in) (arXiv:1502.01852, eq. 10), unless the family says otherwise."""
+        return math.sqrt(2 / weight[0].numel())
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -30,16 +40,14 @@ class ConditionalBatchNorm(nn.Module):
 
 
 @torch.no_grad()
-def initialise(network: nn.Module, seed: int, purpose: Purpose, std: float | None) -> None:
+def initialise(network: Network, seed: int, purpose: Purpose) -> None:
     """Fill every parameter and buffer: weights are normal, gains one, biases zero, running statistics those of N(0, 1).
 
-    `std` is the weights' standard deviation; None takes He's sqrt(2 / fan_in) (arXiv:1502.01852, eq. 10). A parameter's numbers
-    depend on the seed and on its place in the network alone, and torch's own generator is left untouched.
+    A parameter's numbers depend on the seed and on its place in the network alone, and torch's own generator is left untouched.
     """
     for place, (name, parameter) in enumerate(network.named_parameters()):
         if parameter.ndim > 1:
-            scale = std if std is not None else (2 / parameter[0].numel()) ** 0.5
-            draw = normals(seed, place, purpose, parameter.numel())[0] * scale
+            draw = normals(seed, place, purpose, parameter.numel())[0] * network.initial_std(name, parameter)
             parameter.copy_(torch.from_numpy(draw).view(parameter.shape))
         else:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)

@@ -11,6 +11,7 @@ from models.config import DataSpec, NetworkOptions
 
 WEIGHTS = "generator.safetensors"
 MANIFEST = "model.json"
+ONNX = "generator.onnx"  # made when it is first asked for
 STATE = "state.pt"  # what training goes on from, where it was kept
 
 

@@ -33,6 +33,16 @@ class Purpose(IntEnum):
     GRID = 4
     SAMPLE = 5
     SAMPLE_CLASS = 6
+    AUGMENT_REAL = 7
+    AUGMENT_FAKE = 8
+    FLIP = 9
+    CLASS_DROPOUT = 10
+    PENALTY = 11
+    ENCODING = 12
+    EVALUATION = 13
+    EVALUATION_CLASS = 14
+    SUBSET = 15
+    INIT_FEATURES = 16
 
 
 def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import catalog
 from models.catalog import FAMILIES, LOSSES
 from models.config import ConfigError, DataSpec, TrainingConfig
-from models.families.dcgan.spec import MAX_ASPECT, MAX_BASE, layout, nearest_sizes
+from models.families.layouts import MAX_ASPECT, MAX_BASE, layout, nearest_sizes
 
 DIGITS = DataSpec(examples=1797, height=8, width=8, channels=1, classes=tuple("0123456789"))
 DOCUMENT = {"network": {"family": "dcgan"}, "loss": "non_saturating", "budget": {"examples": 1000}}
@@ -93,6 +93,44 @@ def test_conditioning_needs_classes() -> None:
     with pytest.raises(ConfigError) as caught:
         catalog.check(catalog.parse_config(DOCUMENT), DIGITS.model_copy(update={"classes": ()}))
     assert pointers(caught.value) == ["/network/conditional"]
+
+
+MLP = {"network": {"family": "mlp"}}
+VAE = {"network": {"family": "vae"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        (MLP | {"micro_batch": 24}, "/micro_batch"),
+        (MLP | {"micro_batch": 128}, "/micro_batch"),
+        ({"micro_batch": 16}, "/micro_batch"),
+        (VAE | {"penalties": {"r1_gamma": {"start": 1.0, "end": 0.0}}}, "/penalties/r1_gamma"),
+        (VAE | {"penalties": {"gp_weight": 10.0}}, "/penalties/gp_weight"),
+        (VAE | {"augment": {"kind": "diffaugment"}}, "/augment/kind"),
+        ({"loss": "wasserstein"}, "/loss"),
+    ],
+)
+def test_what_cannot_go_together_is_refused(change: dict, pointer: str) -> None:
+    """A batch in parts that do not add up, or that a family mixes; penalties without a discriminator; a loss without a bound."""
+    config = catalog.parse_config(DOCUMENT | {"batch_size": 64} | change)
+    with pytest.raises(ConfigError) as caught:
+        catalog.check(config, DIGITS)
+    assert pointers(caught.value) == [pointer]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        MLP | {"micro_batch": 16},
+        {"micro_batch": 64},
+        VAE | {"loss": "wasserstein"},
+        {"loss": "wasserstein", "penalties": {"gp_weight": 10.0}},
+    ],
+)
+def test_what_goes_together_is_taken(change: dict) -> None:
+    """Parts that add up where nothing is mixed; the whole batch where it is; a loss with its bound, or that nobody plays by."""
+    catalog.check(catalog.parse_config(DOCUMENT | {"batch_size": 64} | change), DIGITS)
 
 
 @pytest.mark.parametrize("size", [8, 12, 16, 28, 32, 36, 48, 64, 96, 128, 256, 512])

@@ -15,6 +15,8 @@ from models.layers import ConditionalBatchNorm
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
 SHAPES = [(8, 8, 1), (8, 16, 4), (28, 28, 1), (24, 20, 3)]
+ADVERSARIAL = [name for name, family in catalog.FAMILIES.items() if family.game == "adversarial"]
+UNBOUNDED = {"r3gan"}  # what its generator makes is only meant for [-1, 1]
 
 
 def data(height: int = 8, width: int = 8, channels: int = 1, classes: tuple[str, ...] = CLASSES) -> DataSpec:
@@ -33,14 +35,48 @@ def z(n: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("conditional", [True, False])
 def test_networks_fit_the_data(family: str, shape: tuple[int, int, int], conditional: bool) -> None:
-    """G makes images of the data's shape within [-1, 1], D one logit for each, square or not, of 1, 3 or 4 channels."""
+    """G makes images of the data's shape within [-1, 1], square or not, of 1, 3 or 4 channels; D one logit for each.
+
+    An encoder in D's place finds two moments of each latent.
+    """
     height, width, channels = shape
     chosen, spec = options(family, conditional=conditional), data(height, width, channels)
     labels = torch.tensor([0, 1, 2, 0, 1]) if conditional else None
     images = build_generator(chosen, spec, 0, CPU)(z(5), labels)
     assert images.shape == (5, channels, height, width)
-    assert images.abs().max() <= 1
-    assert build_discriminator(chosen, spec, 0, CPU)(images, labels).shape == (5,)
+    assert family in UNBOUNDED or images.abs().max() <= 1
+    judged = build_discriminator(chosen, spec, 0, CPU)(images, labels)
+    if family in ADVERSARIAL:
+        assert judged.shape == (5,)
+    else:
+        assert [moment.shape for moment in judged] == [(5, 6), (5, 6)]
+
+
+@pytest.mark.parametrize("family", list(catalog.FAMILIES))
+def test_a_hidden_class_is_a_class_of_its_own(family: str) -> None:
+    """Where classes may be hidden, one more label than the data has is accepted, and makes a difference in both networks."""
+    spec = data()
+    chosen = options(family, conditional=True, class_dropout=0.25)
+    G, D = build_generator(chosen, spec, 0, CPU).eval(), build_discriminator(chosen, spec, 0, CPU)
+    known, hidden = torch.zeros(4, dtype=torch.int64), torch.full((4,), len(CLASSES))
+    images = G(z(4), known)
+    assert not torch.equal(images, G(z(4), hidden))
+    assert not all(map(torch.equal, tensors(D(images, known)), tensors(D(images, hidden))))
+
+
+def tensors(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A discriminator's logits, or an encoder's moments."""
+    return (output,) if isinstance(output, Tensor) else output
+
+
+@pytest.mark.parametrize("family", list(catalog.FAMILIES))
+def test_families_say_whether_images_depend_on_each_other(family: str) -> None:
+    """An output depends on the rest of its batch while training just where the family says so."""
+    chosen, spec = options(family, conditional=False), data(16, 16, 3)
+    D = build_discriminator(chosen, spec, 0, CPU)
+    x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    together, apart = tensors(D(x))[0][:3], tensors(D(x[:3]))[0]
+    assert torch.allclose(together, apart, rtol=1e-4, atol=1e-5) is not catalog.FAMILIES[family].mixes_batch
 
 
 def test_mlp_has_the_articles_layers() -> None:
@@ -66,13 +102,13 @@ def test_dcgan_has_as_many_stages_as_its_layout(size: int, generator: int, discr
 
 @pytest.mark.parametrize("family", list(catalog.FAMILIES))
 def test_labels_reach_both_networks(family: str) -> None:
-    """Another label gives another image and another logit from the same input."""
+    """Another label gives another image and another logit, or other moments, from the same input."""
     chosen, spec = options(family, conditional=True), data()
     G, D = build_generator(chosen, spec, 0, CPU).eval(), build_discriminator(chosen, spec, 0, CPU)
     zeros, ones = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
     images = G(z(4), zeros)
     assert not torch.equal(images, G(z(4), ones))
-    assert not torch.equal(D(images, zeros), D(images, ones))
+    assert not all(map(torch.equal, tensors(D(images, zeros)), tensors(D(images, ones))))
 
 
 @pytest.mark.parametrize("family", list(catalog.FAMILIES))
@@ -80,7 +116,8 @@ def test_every_parameter_gets_a_gradient(family: str) -> None:
     """Nothing in either network is dead weight; the classes of a batch, and no others, learn from it."""
     chosen, spec = options(family, conditional=True), data()
     G, D = build_generator(chosen, spec, 0, CPU), build_discriminator(chosen, spec, 0, CPU)
-    D(G(z(4), torch.tensor([0, 0, 2, 2])), torch.tensor([0, 0, 2, 2])).square().sum().backward()
+    judged = D(G(z(4), torch.tensor([0, 0, 2, 2])), torch.tensor([0, 0, 2, 2]))
+    sum(tensor.square().sum() for tensor in tensors(judged)).backward()
     for network in (G, D):
         assert all(parameter.grad is not None for parameter in network.parameters())
         for layer in network.modules():

@@ -1,21 +1,25 @@
 """Presets: a data set and nothing else gives a config that trains."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from models.config import ConfigError, DataSpec
-from models.presets import DEFAULT_PRESET, PRESETS, resolve
+from models.presets import AUTO, DEFAULT_PRESET, PRESETS, Hardware, choose_preset, resolve
+from models.schedules import GammaRamp
 
 DIGITS = DataSpec(examples=1797, height=8, width=8, channels=1, classes=tuple("0123456789"))
 UNLABELLED = DIGITS.model_copy(update={"classes": ()})
+GPU = Hardware("cuda", 16)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("hardware", [Hardware(), GPU])
 @pytest.mark.parametrize("data", [DIGITS, UNLABELLED, DIGITS.model_copy(update={"examples": 3})])
-def test_presets_fit_the_data(preset: str, data: DataSpec) -> None:
-    """Every preset resolves for labelled, unlabelled and tiny data sets."""
-    config = resolve(preset, {}, data)
+def test_presets_fit_the_data(preset: str, data: DataSpec, hardware: Hardware) -> None:
+    """Every preset resolves for labelled, unlabelled and tiny data sets, on a CPU and on a GPU."""
+    config = resolve(preset, {}, data, hardware=hardware)
     assert config.network.conditional == bool(data.classes)
     assert config.batch_size <= data.examples
     assert config.budget.examples
@@ -29,8 +33,66 @@ def test_vanilla_is_the_articles_own() -> None:
 
 
 def test_somebody_who_names_no_preset_gets_one() -> None:
-    """The choice is one of the presets."""
-    assert DEFAULT_PRESET in PRESETS
+    """Without a name the choice is made for the data, and comes to what naming it gives."""
+    assert DEFAULT_PRESET == AUTO
+    chosen, _ = choose_preset(DIGITS, Hardware())
+    assert resolve(AUTO, {}, DIGITS) == resolve(chosen, {}, DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("data", "hardware", "preset", "because"),
+    [
+        ({}, Hardware("cpu", 2), "fast", "1,797 images of 8 x 8 with 10 classes, and no GPU"),
+        ({"examples": 999}, Hardware("cpu", 2), "few-shot", "so few are learned by heart"),
+        ({"examples": 999}, GPU, "few-shot", "so few are learned by heart"),
+        ({"classes": ()}, Hardware("cpu", 64), "quality", "with no classes, and 64 CPU cores"),
+        ({}, GPU, "quality", "a GPU to train on"),
+        ({"height": 1, "width": 1}, Hardware("cpu", 2), "vanilla", "cannot make 1 x 1 images of 1 channel"),
+        ({"channels": 2}, Hardware("cpu", 2), "vanilla", "cannot make 8 x 8 images of 2 channels"),
+    ],
+)
+def test_the_choice_goes_by_data_and_hardware(
+    data: dict[str, Any], hardware: Hardware, preset: str, because: str
+) -> None:
+    """Few images, a GPU, many cores, and sizes that the usual networks cannot make each have their preset, and a reason."""
+    chosen, reason = choose_preset(DIGITS.model_copy(update=data), hardware)
+    assert chosen == preset
+    assert because in reason
+
+
+def test_what_nothing_can_make_is_refused_by_name() -> None:
+    """Where no preset fits, the one that would be best says what is in the way."""
+    with pytest.raises(ConfigError) as caught:
+        resolve(AUTO, {}, DIGITS.model_copy(update={"height": 3000, "width": 1, "channels": 200}))
+    assert {pointer for pointer, _ in caught.value.errors} == {"/network/family"}
+
+
+def test_few_shot_augments_what_the_discriminator_sees() -> None:
+    """All of diffaugment and no mirror: a letter is none from behind."""
+    augment = resolve("few-shot", {}, DIGITS).augment
+    assert (augment.kind, augment.policy) == ("diffaugment", ("color", "translation", "cutout"))
+    assert not augment.flip
+
+
+def test_examples_without_a_label_hide_classes() -> None:
+    """Some of the labels are then hidden from the networks, unless somebody says otherwise or they are not conditional."""
+    some = DIGITS.model_copy(update={"unlabelled": 7})
+    given = [{}, {"class_dropout": 0.3}, {"conditional": False}, {"family": "mlp"}]
+    dropouts = [resolve("fast", {"network": network}, some).network.class_dropout for network in given]
+    assert dropouts == [0.1, 0.3, 0.0, 0.1]
+    assert resolve("fast", {}, DIGITS).network.class_dropout == 0.0
+
+
+def test_a_renamed_field_takes_the_place_of_the_presets() -> None:
+    """The old name of the interval of penalties is an override like its new one."""
+    intervals = [resolve("fast", {"penalties": {name: 4}}, DIGITS).penalties.every for name in ("every", "r1_every")]
+    assert intervals == [4, 4]
+
+
+def test_a_family_without_a_discriminator_takes_no_penalties_over() -> None:
+    """An adversarial preset can be asked for with a variational family."""
+    config = resolve("few-shot", {"network": {"family": "vae"}}, DIGITS)
+    assert (config.penalties.r1_gamma, config.augment.kind) == (0.0, "none")
 
 
 def test_overrides_win_key_by_key() -> None:
@@ -57,6 +119,17 @@ def test_the_penalty_grows_with_the_image() -> None:
     gammas = [resolve("fast", {}, DIGITS.model_copy(update={"height": s, "width": s})).penalties for s in (8, 32, 64)]
     assert [penalties.r1_gamma for penalties in gammas] == [1 / 16, 1, 4]
     assert resolve("fast", {"penalties": {"r1_gamma": 0.5}}, DIGITS).penalties.r1_gamma == 0.5
+
+
+def test_every_gamma_grows_with_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2's weight and both ends of a ramp do so too; its length does not."""
+    ramp = {"start": 2.0, "end": 1.0, "over": 5000}
+    penalties = {"r1_gamma": ramp, "r2_gamma": 1.0, "every": 1}
+    preset = replace(PRESETS["fast"], config=PRESETS["fast"].config | {"penalties": penalties})
+    monkeypatch.setitem(PRESETS, "ramped", preset)
+    found = resolve("ramped", {}, DIGITS).penalties
+    assert found.r1_gamma == GammaRamp(start=2 / 16, end=1 / 16, over=5000)
+    assert found.r2_gamma == 1 / 16
 
 
 def test_another_family_does_not_inherit_the_presets_options() -> None:

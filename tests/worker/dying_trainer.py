@@ -22,8 +22,8 @@ def between_the_two_steps() -> None:
     calls = iter(range(10**9))
     step = Adam.step
 
-    def dying(self: Adam) -> None:
-        step(self)
+    def dying(self: Adam, **settings: float) -> None:
+        step(self, **settings)
         if next(calls) == 30:
             die()
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from models import catalog
 from models.catalog import parse_config
 from models.config import TrainingConfig
 from worker.runlog import RunLog
@@ -19,13 +20,14 @@ from worker.trainer.loop import train
 CONFIG: dict[str, Any] = {
     "network": {"family": "dcgan", "z_dim": 8, "width": 4, "conditional": True},
     "loss": "non_saturating",
-    "penalties": {"r1_gamma": 1.0, "r1_every": 4},
+    "penalties": {"r1_gamma": 1.0, "every": 4},
     "ema": {"half_life": 200},
     "batch_size": 8,
     "precision": "fp32",
     "threads": 1,
     "budget": {"examples": 240},
     "schedule": {"tick": 40, "grid": 80, "checkpoint": 48},
+    "evaluation": {"samples": 0},
     "seed": 3,
 }
 
@@ -57,8 +59,10 @@ def config(**changes: Any) -> TrainingConfig:
     for key, value in changes.items():
         replaces = key in {"budget", "schedule"} or not isinstance(value, dict)
         document[key] = value if replaces else {**document.get(key, {}), **value}
-    if changes.get("network", {}).get("family", "dcgan") != "dcgan":
+    if changes.get("network", {}).get("family", "dcgan") != "dcgan" and "width" not in changes["network"]:
         document["network"].pop("width")
+    if catalog.FAMILIES[document["network"]["family"]].game == "variational":
+        document.pop("penalties")  # there is no discriminator
     return parse_config(document)
 
 
@@ -70,7 +74,9 @@ def write_run(run_dir: Path, data: Path, **changes: Any) -> Path:
     return run_dir
 
 
-def run_here(run_dir: Path, data: Path, *, stop_after: int | None = None, **changes: Any) -> Path:
+def run_here(
+    run_dir: Path, data: Path, *, stop_after: int | None = None, initial: Path | None = None, **changes: Any
+) -> Path:
     """Train in this process; `stop_after` so many steps, ask it to stop."""
     write_run(run_dir, data, **changes)
     asked = iter(range(10**9))
@@ -80,6 +86,7 @@ def run_here(run_dir: Path, data: Path, *, stop_after: int | None = None, **chan
         run_dir,
         lambda: stop_after is not None and next(asked) >= stop_after,
         RunLog(run_dir / "events.jsonl"),
+        initial,
     )
     return run_dir
 
@@ -128,7 +135,7 @@ def assert_same_end(run: Path, reference: Path) -> None:
 
 def means(run_dir: Path) -> dict[int, dict[str, float]]:
     """Losses and the like by examples_seen; a stretch that was repeated counts once."""
-    timed = {"examples_per_second", "eta_seconds", "examples_total"}
+    timed = {"examples_per_second", "eta_seconds", "examples_total", "memory_bytes"}
     return {
         event["examples_seen"]: {key: value for key, value in event["data"].items() if key not in timed}
         for event in events(run_dir, "metrics")

@@ -139,13 +139,15 @@ def drop_corrupt(done: Decoding) -> None:
     """Forget the rows that are not sound, and the classes of which nothing is left."""
     done.labels, done.digests = done.labels[done.sound], done.digests[done.sound]
     if done.classes:
-        left, done.labels = np.unique(done.labels, return_inverse=True)
+        left = np.unique(done.labels[done.labels >= 0])
+        done.labels = np.where(done.labels < 0, done.labels, np.searchsorted(left, done.labels))
         done.classes = [done.classes[label] for label in left]
 
 
 def describe(index: Index, done: Decoding, target: Target, kept: Target, sha256: str) -> dict[str, Any]:
     """The contents of dataset.json (see worker.data), after `drop_corrupt`; `target` was decoded, `kept` of it remains."""
-    counts: list[int] = np.bincount(done.labels).tolist() if done.classes else []
+    labelled = done.labels[done.labels >= 0]
+    counts: list[int] = np.bincount(labelled).tolist()
     sizes = sorted(done.sizes.items(), key=lambda entry: (-entry[1], entry[0]))[:SIZES_LISTED]
     return {
         "examples": len(done.labels),
@@ -153,6 +155,7 @@ def describe(index: Index, done: Decoding, target: Target, kept: Target, sha256:
         "width": kept.width,
         "channels": kept.channels,
         "classes": [{"name": name, "count": count} for name, count in zip(done.classes, counts, strict=True)],
+        "unlabelled": len(done.labels) - len(labelled) if done.classes else 0,
         "sha256": sha256,
         "report": {
             "skipped": index.skipped(SKIPPED_LISTED),

@@ -107,11 +107,18 @@ class Index:
         """The same in natural order, the order of labels; once worker.data.layout.check_labels found them short and few."""
         return sorted(self.classes(), key=natural_key)
 
+    def class_counts(self) -> list[int]:
+        """How many images in use each class has, in no order."""
+        query = (
+            "SELECT count(*) FROM members WHERE kind = 'image' AND skipped IS NULL AND class IS NOT NULL GROUP BY class"
+        )
+        return [count for (count,) in self.db.execute(query)]
+
     def images(self) -> Iterator[tuple[int, str | None, Member]]:
-        """(id, class, member) of the sound images in use, ordered by class and then path, naturally: the order of examples."""
+        """(id, class, member) of the sound images in use, ordered by class (none first) and path, naturally: the order of examples."""
         query = (
             f"SELECT id, class, {MEMBER} FROM members WHERE kind = 'image' AND skipped IS NULL"  # noqa: S608
-            " ORDER BY class_key(class), natural_key(path)"
+            " ORDER BY class IS NOT NULL, class_key(class), natural_key(path)"
         )
         return ((row[0], row[1], _member(row[2:])) for row in self.db.execute(query))
 

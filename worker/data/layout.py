@@ -8,7 +8,8 @@
     relative to its folder.
 4.  Otherwise each folder in the root is a class, with all that lies below it. Images directly in the root have no label.
 
-Either all images have a label or none has: a mixture is refused rather than guessed at.
+Images without a label may stand beside labelled ones: in the metadata those whose label is empty, null or absent, and in the root
+those beside two or more folders. Beside a single folder they are refused: whether it is a class, nobody can tell.
 """
 
 import codecs
@@ -33,7 +34,7 @@ TOO_LONG = f"it is longer than {LONGEST_LINE} characters; it needs no more than 
 def assign_classes(index: Index, fd: int, tick: Callable[[], None]) -> None:
     """Label the images in the index, or set them aside. `fd` is the file that the members lie in; `tick` is called meanwhile.
 
-    Raises DataError `bad_metadata`.
+    Raises DataError: `bad_metadata`, `mixed_layout`.
     """
     root = _find_root(index)
     if (metadata := _metadata_above(index, root)) is not None:
@@ -43,6 +44,19 @@ def assign_classes(index: Index, fd: int, tick: Callable[[], None]) -> None:
         index.classify(
             lambda path: path[depth:].split("/")[0] if path.startswith(root) and "/" in path[depth:] else None,
             lambda path: None if path.startswith(root) else f"not in {root}",
+        )
+        _check_folders(index)
+
+
+def _check_folders(index: Index) -> None:
+    beside = index.one("SELECT path FROM members WHERE kind = 'image' AND skipped IS NULL AND class IS NULL")
+    folders = index.class_counts()
+    if beside is not None and len(folders) == 1:
+        folder = next(index.classes())
+        raise DataError(
+            "mixed_layout",
+            f"the images lie in one folder, {quote(folder)}, and beside it, such as {quote(beside)}: it is not clear whether the folder"
+            " is a class. Put all images into one folder if they have no classes, else those of each class into a folder of its own.",
         )
 
 
@@ -198,15 +212,7 @@ def _is_label(value: Any) -> bool:
 
 
 def check_labels(index: Index) -> None:
-    """Raises DataError: `mixed_layout`, `bad_label`, `too_many_classes`."""
-    labelled = index.one("SELECT path FROM members WHERE kind = 'image' AND skipped IS NULL AND class IS NOT NULL")
-    unlabelled = index.one("SELECT path FROM members WHERE kind = 'image' AND skipped IS NULL AND class IS NULL")
-    if labelled is not None and unlabelled is not None:
-        raise DataError(
-            "mixed_layout",
-            f"some images have a class, such as {quote(labelled)}, and others have none, such as {quote(unlabelled)}."
-            " Put every image into the folder of its class (or give each a label in the metadata), or none.",
-        )
+    """Raises DataError: `bad_label`, `too_many_classes`."""
     classes = index.one("SELECT count(DISTINCT class) FROM members WHERE kind = 'image'")
     if classes > MAX_CLASSES:
         raise DataError(

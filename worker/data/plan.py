@@ -12,7 +12,7 @@ after decoding.
 from collections import Counter
 from collections.abc import Callable
 
-from models.families.dcgan.spec import layout
+from models.families.layouts import layout
 from worker.data.images import Channels, Fit, Target
 from worker.data.members import DataError
 from worker.data.rows import row_bytes

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from models.machine import DISK_FULL
-from worker.data import PREPARED_FILES
+from worker.data import FEATURES_FILE, PREPARED_FILES
 from worker.data.collect import collect
 from worker.data.examples import decode_all, describe, drop_corrupt, survey
+from worker.data.features import are_enough, train_features
 from worker.data.images import FITS, Fit
 from worker.data.index import Index
 from worker.data.members import DataError, Limits
@@ -61,7 +62,7 @@ def prepare(directory: Path, processes: int, progress: Progress) -> dict[str, An
     Raises DataError and Stopped, and then leaves nothing behind.
     """
     scratch = directory / SCRATCH
-    for name in PREPARED_FILES:
+    for name in (FEATURES_FILE, *PREPARED_FILES):
         (directory / name).unlink(missing_ok=True)
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -70,7 +71,9 @@ def prepare(directory: Path, processes: int, progress: Progress) -> dict[str, An
             scratch.mkdir()
             with Pool(processes) as pool:
                 document = _build(request, scratch, pool, progress)
-            for name in PREPARED_FILES:
+            train_features(scratch, document, processes, progress)
+            (scratch / "dataset.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+            for name in (FEATURES_FILE, *PREPARED_FILES) if "features" in document else PREPARED_FILES:
                 (scratch / name).replace(directory / name)
             return document
     finally:
@@ -78,11 +81,11 @@ def prepare(directory: Path, processes: int, progress: Progress) -> dict[str, An
 
 
 def _build(request: Request, scratch: Path, pool: Pool, progress: Progress) -> dict[str, Any]:
-    """Write the three outputs into `scratch`."""
+    """Write the examples and the labels into `scratch`; gives what dataset.json says of them."""
     examples = scratch / "examples.npy"
     with Index(scratch / "index.sqlite") as index:
         source = collect(request.source, index, scratch, request.limits, progress.tick)
-        progress.expect(index.count_images())
+        progress.expect(index.count_images(), passes=3 if are_enough(index.class_counts()) else 2)
         headers = survey(index, source, pool, progress)
         channels = channels_to_decode(headers.sizes.total(), headers.with_alpha, headers.with_colour)
         target = choose_target(headers.sizes, channels, request.fit, request.resolution)
@@ -95,7 +98,6 @@ def _build(request: Request, scratch: Path, pool: Pool, progress: Progress) -> d
         sha256 = hash_examples(examples, kept, done.labels, done.classes, progress.tick)
         document = describe(index, done, target, kept, sha256)
     np.save(scratch / "labels.npy", done.labels, allow_pickle=False)
-    (scratch / "dataset.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
     return document
 
 

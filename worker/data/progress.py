@@ -13,19 +13,20 @@ class Stopped(Exception):
 class Progress:
     """`report(done, total)` is called at most every half second, by whoever calls `tick`; counted in images.
 
-    Each image is passed twice, first its header and then its pixels, and counts by halves. `total` is 0 until it is known.
+    Each image is passed several times, and counts in as many equal parts. `total` is 0 until it is known.
     """
 
     def __init__(self, report: Callable[[int, int], None], should_stop: Callable[[], bool]) -> None:
         self._report, self._should_stop = report, should_stop
-        self._halves = self._total = 0
+        self._passed = self._total = 0
+        self._passes = 1
         self._reported_at = float("-inf")
 
-    def expect(self, total: int) -> None:
-        self._total = total
+    def expect(self, total: int, passes: int) -> None:
+        self._total, self._passes = total, passes
 
     def advance(self, passed: int) -> None:
-        self._halves += passed
+        self._passed += passed
         self.tick()
 
     def tick(self) -> None:
@@ -34,4 +35,4 @@ class Progress:
             raise Stopped
         if time.monotonic() - self._reported_at >= INTERVAL_SECONDS:
             self._reported_at = time.monotonic()
-            self._report(self._halves // 2, self._total)
+            self._report(self._passed // self._passes, self._total)

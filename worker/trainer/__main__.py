@@ -12,13 +12,13 @@ from models.memory import is_out_of_memory
 from worker.faults import without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
+from worker.trainer.failure import TrainingFailed
 from worker.trainer.loader import Data, DataFileError, open_data
 from worker.trainer.loop import train
-from worker.trainer.recorder import TrainingFailed
 
 
-def read_run(run_dir: Path) -> tuple[TrainingConfig, Data]:
-    """What `run.json` asks for. Raises ConfigError, DataFileError."""
+def read_run(run_dir: Path) -> tuple[TrainingConfig, Data, dict[str, Path | None]]:
+    """What `run.json` asks for: config, data, and the paths that `train` may be given. Raises ConfigError, DataFileError."""
     try:
         run = json.loads((run_dir / "run.json").read_bytes())
     except OSError as error:
@@ -27,7 +27,8 @@ def read_run(run_dir: Path) -> tuple[TrainingConfig, Data]:
         raise ConfigError([("", f"run.json is not JSON: {error}")]) from error
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict) or not isinstance(run.get("data"), str):
         raise ConfigError([("", 'run.json must be {"config": {...}, "data": "folder of a prepared data set"}')])
-    return catalog.parse_config(run["config"]), open_data(Path(run["data"]))
+    paths = {name: run_dir / run[name] if run.get(name) else None for name in ("initial", "inception_weights")}
+    return catalog.parse_config(run["config"]), open_data(Path(run["data"])), paths
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{options.run_dir} is not a directory")
     log = RunLog(options.run_dir / "events.jsonl")
     try:
-        config, data = read_run(options.run_dir)
-        train(config, data, options.run_dir, should_stop, log)
+        config, data, paths = read_run(options.run_dir)
+        train(config, data, options.run_dir, should_stop, log, **paths)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise

@@ -4,12 +4,13 @@
                                      generator.safetensors   the averaged generator
                                      model.json              what it is, and the digests of both
 
-A checkpoint is written to a hidden folder, synced, and renamed. Of `state.pt` only the newest few are kept.
+A checkpoint is written to a hidden folder, synced, and renamed. Of `state.pt` only the newest few are kept, and the best one's.
 """
 
 import hashlib
 import io
 import json
+import math
 import os
 import pickle
 import shutil
@@ -89,6 +90,26 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
     return None
 
 
+def load_best(folder: Path) -> dict[str, Any] | None:
+    """The state of the checkpoint under `folder` with the lowest KID, or of the newest where none has one; None without any."""
+    whole = [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / STATE).exists()]
+    for checkpoint in sorted(whole, key=_rank):
+        try:
+            return _load(checkpoint)
+        except CheckpointError:
+            continue  # the next best will do
+    return None
+
+
+def _rank(checkpoint: Path) -> tuple[float, int]:
+    """Lower is better: by KID, as far as the manifest knows it, and then the newer."""
+    try:
+        kid = json.loads((checkpoint / MANIFEST).read_bytes())["metrics"]["kid"]
+    except (OSError, ValueError, KeyError, TypeError):
+        kid = None
+    return math.inf if kid is None else float(kid), -int(checkpoint.name)
+
+
 def _load(checkpoint: Path) -> dict[str, Any]:
     try:
         content = (checkpoint / STATE).read_bytes()
@@ -111,9 +132,11 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _forget_old_states(folder: Path) -> None:
     """Snapshots stay: they are small, and each is a model."""
-    states = [checkpoint / STATE for checkpoint in _checkpoints(folder) if (checkpoint / STATE).exists()]
-    for state in states[:-KEEP_STATES]:
-        state.unlink()
+    whole = [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / STATE).exists()]
+    best = min(whole, key=_rank)
+    for checkpoint in whole[:-KEEP_STATES]:
+        if checkpoint != best:
+            (checkpoint / STATE).unlink()
 
 
 def _write(path: Path, content: bytes | memoryview) -> None:

@@ -21,11 +21,13 @@ class Engine:
     device: torch.device
     precision: str  # "fp32" or "bf16"
     threads: int
+    processes: int = 1
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """Everything that must be equal for equal bits, as JSON."""
-        return fingerprint(self.device, self.precision, self.threads)
+        processes = {"processes": self.processes} if self.processes > 1 else {}
+        return fingerprint(self.device, self.precision, self.threads) | processes
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes inside it run in bf16 where that is safe. One context a pass: it caches the weights that it casts."""
@@ -55,7 +57,7 @@ class Engine:
             torch.set_flush_denormal(False)
 
 
-def choose_engine(config: TrainingConfig) -> Engine:
+def choose_engine(config: TrainingConfig, processes: int = 1) -> Engine:
     """The first CUDA device if there is one, else the CPU; "auto" precision becomes what this hardware is faster in.
 
     Raises ConfigError for more threads than there are cores: they would fight for them, and slow everything down a hundredfold.
@@ -72,4 +74,4 @@ def choose_engine(config: TrainingConfig) -> Engine:
         on_cpu = cpu_has("amx_bf16") or cpu_has("avx512_bf16")
         gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
         precision = "bf16" if gains else "fp32"
-    return Engine(device, precision, config.threads or torch.get_num_threads())
+    return Engine(device, precision, config.threads or torch.get_num_threads(), processes)

@@ -1,6 +1,6 @@
 """Prepared data, read in place: which example stands where in training is a pure function of the seed.
 
-A prepared folder holds `examples.npy` (uint8 [N, H, W, C]), `labels.npy` (int64 [N], -1 when unlabelled) and `dataset.json`.
+A prepared folder holds `examples.npy` (uint8 [N, H, W, C]), `labels.npy` (int64 [N], -1 for those without a label) and `dataset.json`.
 """
 
 import json
@@ -22,12 +22,16 @@ class DataFileError(Exception):
 
 @dataclass(frozen=True)
 class Data:
-    """`examples` is mapped from the file rather than read, so that memory does not grow with the data set."""
+    """`examples` is mapped from the file rather than read, so that memory does not grow with the data set.
+
+    `folder` is where it was prepared, and may hold the network that its images are compared by.
+    """
 
     examples: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     spec: DataSpec
     sha256: str
+    folder: Path | None = None
 
     def batch(self, seed: int, first: int, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """uint8 [n, H, W, C] and int64 [n]: what training with this seed sees as its examples first .. first + n - 1.
@@ -56,6 +60,7 @@ def open_data(folder: Path) -> Data:
             width=about["width"],
             channels=about["channels"],
             classes=tuple(entry["name"] for entry in about["classes"]),
+            unlabelled=about.get("unlabelled", 0),
         )
         sha256 = str(about["sha256"])
     except OSError as error:
@@ -63,7 +68,7 @@ def open_data(folder: Path) -> Data:
     except (ValueError, KeyError, TypeError, EOFError, ValidationError) as error:
         raise DataFileError(f"the prepared data is damaged: {error}") from error
     _check(examples, labels, spec, folder)
-    return Data(examples, labels, spec, sha256)
+    return Data(examples, labels, spec, sha256, folder)
 
 
 def _check(examples: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], spec: DataSpec, folder: Path) -> None:
@@ -72,5 +77,5 @@ def _check(examples: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], spec:
         raise DataFileError(f"{folder}/examples.npy holds {examples.dtype} {examples.shape}, expected uint8 {shape}")
     if labels.dtype != np.int64 or labels.shape != shape[:1]:
         raise DataFileError(f"{folder}/labels.npy holds {labels.dtype} {labels.shape}, expected int64 {shape[:1]}")
-    if spec.classes and not ((labels >= 0) & (labels < len(spec.classes))).all():
-        raise DataFileError(f"{folder}/labels.npy names classes outside 0 .. {len(spec.classes) - 1}")
+    if spec.classes and not ((labels >= -1) & (labels < len(spec.classes))).all():
+        raise DataFileError(f"{folder}/labels.npy names classes outside -1 .. {len(spec.classes) - 1}")

@@ -1,91 +1,121 @@
-"""The adversarial loop. `worker.trainer` says what a run directory holds; everything slow or loud happens in `recorder`."""
+"""The loop around the game. `worker.trainer` says what a run directory holds; everything slow or loud happens in `recorder`."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from models import catalog, ema, penalties
-from models.config import TrainingConfig
-from models.randomness import Purpose, normals
+from models import catalog, ema
+from models.config import ConfigError, TrainingConfig
 from worker.runlog import RunLog
-from worker.trainer.engine import Engine, choose_engine
+from worker.trainer import checkpoint, resume
+from worker.trainer.adversarial import Adversarial
+from worker.trainer.engine import choose_engine
+from worker.trainer.failure import Diverged, TrainingFailed
 from worker.trainer.loader import Data
+from worker.trainer.parallel import Ranks, joined, synchronise
+from worker.trainer.parts import Parts
 from worker.trainer.recorder import Recorder
+from worker.trainer.settings import settings_at
+from worker.trainer.state import State
 from worker.trainer.timetable import make_timetable
+from worker.trainer.variational import Variational
+
+MOST_ROLLBACKS = 2
+GAMES: dict[str, type[Adversarial | Variational]] = {"adversarial": Adversarial, "variational": Variational}
 
 
-def train(config: TrainingConfig, data: Data, run_dir: Path, should_stop: Callable[[], bool], log: RunLog) -> None:
+def train(
+    config: TrainingConfig,
+    data: Data,
+    run_dir: Path,
+    should_stop: Callable[[], bool],
+    log: RunLog,
+    initial: Path | None = None,
+    inception_weights: Path | None = None,
+) -> None:
     """Train until the budget is used up or `should_stop` says so; what is made lies in `run_dir` (see above).
 
-    Goodfellow et al. 2014 (arXiv:1406.2661), algorithm 1, with one step of each network on the same fakes. Every random number
-    is a function of the seed and of the example's number, so a run that was killed goes on to the same bits. Raises
-    ConfigError, TrainingFailed and OSError.
+    Every random number is a function of the seed and of the example's number, so a run that was killed goes on to the same bits.
+    A run without a checkpoint begins from the model in the folder `initial`, if given. Raises ConfigError, TrainingFailed and
+    OSError. `inception_weights` is the file of the features that samples may be compared by.
     """
     catalog.check(config, data.spec)
-    loss = catalog.losses(config.loss)
-    engine = choose_engine(config)
-    with engine.activated():
-        record = Recorder(config, data, engine, run_dir, log)
-        state = record.resume_or_start()
-        timetable = make_timetable(config, data.spec.examples, state.examples_total)
-        G, D, B = state.G, state.D, config.batch_size
-        record.started(state, timetable)
+    with joined() as ranks:
+        check_ranks(config, ranks)
+        engine = choose_engine(config, ranks.world)
+        with engine.activated():
+            record = Recorder(config, data, engine, run_dir, log, inception_weights)
+            state = State.initial(config, data.spec, engine)
+            saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
+            if saved is not None:
+                state.restore(saved)
+            elif initial is not None:
+                resume.transfer(state, initial, config, log)
+            if ranks.world > 1:
+                synchronise(state.G)
+                synchronise(state.D)
 
-        while not timetable.complete(state.examples_seen) and not should_stop():
-            first = state.examples_seen
+            spec, B = catalog.FAMILIES[config.network.family], config.batch_size
+            parts = Parts(
+                config.micro_batch or B // ranks.world,
+                lambda code, message: record.warn(state, code, message),
+                divisible=not spec.mixes_batch and ranks.world == 1,
+            )
+            game = GAMES[spec.game](config, data, engine, ranks, parts)
+            timetable = make_timetable(config, data.spec.examples, state.examples_total)
+            ranks.leader(lambda: record.started(state, timetable))
 
-            # Sample: real examples, and fakes of the same classes.
-            real, labels = real_batch(config, data, engine, first)
-            with engine.autocast():
-                fake = G(latents(config, engine, first), labels)
+            while not timetable.complete(state.examples_seen) and not ranks.any(should_stop()):
+                # Play: one step of each network.
+                game.step(state, settings_at(config, state.examples_seen, timetable.total, state.rollbacks))
+                state.examples_seen += B
 
-            # Discriminator step. Real and fake pass apart, so that batch normalisation does not mix them.
-            D.requires_grad_(True)
-            with engine.autocast():
-                real_logits, fake_logits = D(real, labels).float(), D(fake.detach(), labels).float()
-            loss_d = loss.discriminator_loss(real_logits, fake_logits)
-            loss_d.backward()
-            if config.penalties.r1_gamma and first // B % config.penalties.r1_every == 0:
-                # Lazily: so many times the weight, every so many steps (arXiv:1912.04958, appendix B).
-                r1 = penalties.r1(partial(D, labels=labels), real)
-                (r1 * (config.penalties.r1_gamma / 2 * config.penalties.r1_every)).backward()  # type: ignore[no-untyped-call]
-                state.statistics.add_r1(r1)
-            state.optimizer_d.step()
+                # Average.
+                ema.update(state.G_ema, state.G, ema.decay(config.ema, B, state.examples_seen))
 
-            # Generator step, through the discriminator as it now is.
-            D.requires_grad_(False)
-            with engine.autocast():
-                logits = D(fake, labels).float()
-            loss_g = loss.generator_loss(logits)
-            loss_g.backward()
-            state.optimizer_g.step()
+                # Tick: metrics, evaluations, grids, checkpoints.
+                if timetable.anything_due(state.examples_seen):
+                    ranks.sum(state.statistics.sums)
+                    try:
+                        timetable = ranks.leader(partial(record.tick, state, timetable))
+                    except Diverged as divergence:
+                        roll_back(state, State.initial(config, data.spec, engine), divergence, record, ranks, run_dir)
+                    if not ranks.leads:
+                        state.statistics.clear()
 
-            # Average.
-            state.examples_seen = first + B
-            ema.update(state.G_ema, G, ema.decay(config.ema, B, state.examples_seen))
-
-            # Tick.
-            state.statistics.add(loss_d, loss_g, real_logits, fake_logits)
-            timetable = record.tick(state, timetable)
-
-        record.ended(state, timetable)
+            ranks.leader(lambda: record.ended(state, timetable))
 
 
-def real_batch(config: TrainingConfig, data: Data, engine: Engine, first: int) -> tuple[Tensor, Tensor | None]:
-    """Real images float32 [B, C, H, W] in [-1, 1] from example number `first` on, and their labels if they are to be used."""
-    examples, labels = data.batch(config.seed, first, config.batch_size)
-    # The file's order, channels last in memory, is the one that convolutions like.
-    images = torch.from_numpy(examples).to(engine.device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1
-    conditional = config.network.conditional
-    return images, torch.from_numpy(labels).to(engine.device, non_blocking=True) if conditional else None
+def check_ranks(config: TrainingConfig, ranks: Ranks) -> None:
+    """Raises ConfigError where a batch cannot be shared by so many."""
+    if config.batch_size % ranks.world:
+        detail = f"a batch of {config.batch_size} cannot be shared evenly by {ranks.world} processes"
+        raise ConfigError([("/batch_size", detail)])
 
 
-def latents(config: TrainingConfig, engine: Engine, first: int) -> Tensor:
-    """float32 [B, z_dim]: the latents of the examples number `first` on."""
-    numbers = np.arange(first, first + config.batch_size)
-    z = normals(config.seed, numbers, Purpose.LATENT, config.network.z_dim)
-    return torch.from_numpy(z).to(engine.device, non_blocking=True)
+def roll_back(state: State, fresh: State, divergence: Diverged, record: Recorder, ranks: Ranks, run_dir: Path) -> None:
+    """Go on from the best checkpoint, or from first weights where there is none, with gentler settings.
+
+    Time does not go back: the examples that were seen count as seen. Raises TrainingFailed after MOST_ROLLBACKS.
+    """
+    message = f"Training diverged: after {state.examples_seen:,} examples {divergence.reason}."
+    if ranks.leads:
+        record.diverged(state, message, divergence.figures)
+    if state.rollbacks == MOST_ROLLBACKS:
+        raise TrainingFailed(
+            "diverged",
+            f"{message} Going back {MOST_ROLLBACKS} times, each time with half the learning rates and twice the penalties, did not"
+            " help. Lower optimizer.generator_lr and optimizer.discriminator_lr, raise penalties.r1_gamma, or try another seed.",
+        )
+    best = checkpoint.load_best(run_dir / "checkpoints")
+    state.restore_networks(fresh.document() if best is None else best)
+    state.rollbacks += 1
+    if ranks.leads:
+        where = (
+            "its first weights" if best is None else f"the best checkpoint, after {best['examples_seen']:,} examples"
+        )
+        record.warn(
+            state,
+            "rolled_back",
+            f"{message} It goes on from {where}, with half the learning rates and twice the penalties.",
+        )

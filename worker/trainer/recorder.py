@@ -1,83 +1,58 @@
-"""What a run leaves behind: metrics, grids and checkpoints on schedule, and the account of it in `events.jsonl`."""
+"""What a run leaves behind: metrics, evaluations, grids and checkpoints on schedule, and the account of it in `events.jsonl`."""
 
+import resource
 import time
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from models import catalog
-from models.config import ConfigError, TrainingConfig
+import torch
+
+from models.config import TrainingConfig
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
+from worker.trainer.draws import evaluation_draw
 from worker.trainer.engine import Engine
 from worker.trainer.grid import write_grid
 from worker.trainer.loader import Data
 from worker.trainer.state import State
 from worker.trainer.timetable import Timetable, make_timetable, probed_total
+from worker.trainer.verdicts import Verdict, check_tick, judge, should_end
 
-# Between a checkpoint and the run that goes on from it these may change; anything else makes it another run.
-MAY_CHANGE = {"budget", "schedule", "precision", "threads"}
+if TYPE_CHECKING:
+    from worker.evaluation.evaluator import Evaluator
 
-
-class TrainingFailed(Exception):
-    """A run that cannot go on. `code` is for programs, `message` for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
+MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
+JUDGED = ("kid", "kid_floor_high", "coverage", "spread", "duplicates")  # what verdicts go by
 
 
 class Recorder:
     """The only part of training that touches the disk or waits for the device."""
 
-    def __init__(self, config: TrainingConfig, data: Data, engine: Engine, run_dir: Path, log: RunLog) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        data: Data,
+        engine: Engine,
+        run_dir: Path,
+        log: RunLog,
+        inception_weights: Path | None,
+    ) -> None:
+        self._inception_weights = inception_weights
         self._config = config
         self._data = data
         self._engine = engine
         self._run_dir = run_dir
         self._log = log
+        self._verdict = ""
         self._saved_at = 0  # examples_seen of the newest checkpoint
         self._began = self._ticked = (0, 0.0)  # (examples_seen, monotonic seconds)
         self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
 
-    def resume_or_start(self) -> State:
-        """The state of the newest whole checkpoint, or the initial one. Raises TrainingFailed if it is another run's."""
-        state = State.initial(self._config, self._data.spec, self._engine)
-        document = checkpoint.load_newest(
-            self._run_dir / "checkpoints",
-            lambda message: self._log.write("warning", code="checkpoint_damaged", message=message),
-        )
-        if document is not None:
-            self._restore(state, document)
-        return state
-
-    def _restore(self, state: State, document: dict[str, Any]) -> None:
-        before, now = _config_of(document), self._config.model_dump(mode="json")
-        changed = sorted(key for key in now.keys() | before.keys() if before.get(key) != now.get(key))
-        if not_allowed := [key for key in changed if key not in MAY_CHANGE]:
-            raise TrainingFailed(
-                "checkpoint_mismatch",
-                f"the checkpoint was trained with another {', '.join(not_allowed)}; start a new run",
-            )
-        if document["data_sha256"] != self._data.sha256:
-            raise TrainingFailed("checkpoint_mismatch", "the checkpoint was trained on other data; start a new run")
-        state.restore(document)
-        if "budget" in changed:
-            state.examples_total = None  # what the old budget came to no longer counts
-        self._saved_at = state.examples_seen
-        self._log.count_from(document["elapsed_seconds"])
-        if document["fingerprint"] != self._engine.fingerprint:
-            self._log.write(
-                "warning",
-                state.examples_seen,
-                code="engine_changed",
-                message="This run goes on under another engine: its result will differ in the last bits from an undisturbed run.",
-                before=document["fingerprint"],
-                now=self._engine.fingerprint,
-            )
-
     def started(self, state: State, timetable: Timetable) -> None:
         """Say what begins; a fresh run shows its first grid."""
+        self._saved_at = state.examples_seen
         self._log.write(
             "started",
             state.examples_seen,
@@ -95,36 +70,47 @@ class Recorder:
         self._began = self._ticked = (state.examples_seen, time.monotonic())
 
     def tick(self, state: State, timetable: Timetable) -> Timetable:
-        """After each step: do what is due. Returns the timetable, whose end a budget in seconds may just have found.
+        """Do what is due after so many examples.
 
-        Raises TrainingFailed when training diverged.
+        Returns the timetable, whose end a budget in seconds, or what the user wanted to stop at, may just have found. Raises
+        Diverged.
         """
         seen = state.examples_seen
         if seen % timetable.tick == 0:
             timetable = self._probe(state, timetable)
-        ends = timetable.complete(seen)
-        tick, grid, save = (
-            ends or seen % every == 0 for every in (timetable.tick, timetable.grid, timetable.checkpoint)
-        )
-        if not (tick or grid or save):
-            return timetable
-        self._check_finite(state)
-        if tick:
-            self._metrics(state, timetable)
-        if grid:
+        means = state.statistics.means() | state.weights_rms()
+        check_tick(means)
+        report: dict[str, Any] | None = None
+        if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
+            report, verdict = self._evaluate(state)
+            if should_end(verdict, report, self._config.stopping):
+                state.examples_total = seen
+                timetable = replace(timetable, total=seen)
+        if timetable.due(seen, timetable.tick):
+            self._metrics(state, timetable, means)
+        if timetable.due(seen, timetable.grid):
             self._grid(state)
-        if save:
-            self._checkpoint(state)
+        if timetable.due(seen, timetable.checkpoint):
+            self._checkpoint(state, report)
         return timetable
 
+    def diverged(self, state: State, message: str, figures: dict[str, float | None]) -> None:
+        """Say that training blew up."""
+        state.statistics.clear()
+        self._verdict = ""  # each time
+        self._say(state, Verdict("diverged", message, figures))
+
+    def warn(self, state: State, code: str, message: str) -> None:
+        self._log.write("warning", state.examples_seen, code=code, message=message)
+
     def ended(self, state: State, timetable: Timetable) -> None:
-        """The last line of a run that did not fail; one that was stopped saves its state first."""
+        """The last line of a run that did not fail; one that was stopped saves its state first. Raises Diverged."""
         if timetable.complete(state.examples_seen):
             self._log.write("finished", state.examples_seen)
             return
         if state.examples_seen > self._saved_at:
-            self._check_finite(state)
-            self._checkpoint(state)
+            check_tick(state.statistics.means() | state.weights_rms())
+            self._checkpoint(state, None)
         self._log.write("stopped", state.examples_seen)
 
     def _probe(self, state: State, timetable: Timetable) -> Timetable:
@@ -139,13 +125,36 @@ class Recorder:
         state.examples_total = probed_total(budget, self._log.elapsed_seconds, state.examples_seen, speed)
         return make_timetable(self._config, self._data.spec.examples, state.examples_total)
 
-    def _metrics(self, state: State, timetable: Timetable) -> None:
+    @cached_property
+    def _evaluator(self) -> "Evaluator":
+        from worker.evaluation.evaluator import Evaluator  # not before the first step
+
+        return Evaluator(self._data, self._config, self._engine.device, self._inception_weights)
+
+    def _evaluate(self, state: State) -> tuple[dict[str, Any], Verdict]:
+        report: dict[str, Any] = self._evaluator.evaluate(
+            evaluation_draw(state.G_ema, self._config, self._data, self._engine)
+        )
+        self._log.write("evaluation", state.examples_seen, **report)
+        state.reports.append({"examples_seen": state.examples_seen} | {name: report[name] for name in JUDGED})
+        verdict = judge(state.reports, self._config.stopping)
+        self._say(state, verdict)
+        return report, verdict
+
+    def _say(self, state: State, verdict: Verdict) -> None:
+        """Only when it is another one."""
+        if verdict.verdict != self._verdict:
+            self._verdict = verdict.verdict
+            self._log.write("verdict", state.examples_seen, **vars(verdict))
+
+    def _metrics(self, state: State, timetable: Timetable, means: dict[str, float]) -> None:
         now = (state.examples_seen, time.monotonic())
         overall = _rate(self._began, now)
         self._log.write(
             "metrics",
             state.examples_seen,
-            **state.statistics.means(),
+            **means,
+            memory_bytes=_memory(self._engine.device),
             examples_per_second=round(_rate(self._ticked, now), 1),
             examples_total=timetable.total,
             eta_seconds=None
@@ -160,7 +169,7 @@ class Recorder:
         write_grid(self._run_dir / path, state.G_ema, self._config, self._data.spec, self._engine)
         self._log.write("grid", state.examples_seen, path=str(path))
 
-    def _checkpoint(self, state: State) -> None:
+    def _checkpoint(self, state: State, report: dict[str, Any] | None) -> None:
         saved = checkpoint.save(
             self._run_dir / "checkpoints",
             state.examples_seen,
@@ -172,13 +181,14 @@ class Recorder:
                 "elapsed_seconds": self._log.elapsed_seconds,
             },
             state.G_ema.state_dict(),
-            self._manifest(state),
+            self._manifest(state, report),
         )
         self._saved_at = state.examples_seen
         path = str(saved.folder.relative_to(self._run_dir))
-        self._log.write("checkpoint", state.examples_seen, path=path, sha256=saved.sha256, size=saved.size, kid=None)
+        kid = None if report is None else report["kid"]
+        self._log.write("checkpoint", state.examples_seen, path=path, sha256=saved.sha256, size=saved.size, kid=kid)
 
-    def _manifest(self, state: State) -> dict[str, Any]:
+    def _manifest(self, state: State, report: dict[str, Any] | None) -> dict[str, Any]:
         """`models.manifest.GeneratorInfo` as JSON, without the digest that saving adds."""
         network, data = self._config.network, self._data.spec
         return {
@@ -194,30 +204,16 @@ class Recorder:
             "examples_seen": state.examples_seen,
             "config": self._config.model_dump(mode="json"),
             "dataset": {"sha256": self._data.sha256, "examples": data.examples},
-            "metrics": {"kid": None},
+            "metrics": {name: None if report is None else report[name] for name in MEASURED},
             "fingerprint": self._engine.fingerprint,
         }
 
-    def _check_finite(self, state: State) -> None:
-        if state.is_finite():
-            return
-        adam = self._config.optimizer
-        message = (
-            f"Training diverged: after {state.examples_seen:,} examples the networks no longer hold finite numbers."
-            f" Lower the learning rates (generator {adam.generator_lr:g}, discriminator {adam.discriminator_lr:g}),"
-            f" raise penalties.r1_gamma (now {self._config.penalties.r1_gamma:g}), or try another seed."
-        )
-        self._log.write("verdict", state.examples_seen, verdict="diverged", message=message)
-        raise TrainingFailed("diverged", message)
 
-
-def _config_of(document: dict[str, Any]) -> dict[str, Any]:
-    """The config of a checkpoint, with the defaults of fields that are newer than it. Raises TrainingFailed."""
-    try:
-        return catalog.parse_config(document["config"]).model_dump(mode="json")
-    except ConfigError as error:
-        message = f"the checkpoint's config is none of this release: {error}; start a new run"
-        raise TrainingFailed("checkpoint_mismatch", message) from error
+def _memory(device: torch.device) -> int:
+    """Bytes: the most that was allocated on a GPU, or that the process had resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _rate(before: tuple[int, float], now: tuple[int, float]) -> float:

@@ -25,26 +25,39 @@ class Timetable:
     tick: int
     grid: int
     checkpoint: int
+    evaluation: int
+
+    def due(self, examples_seen: int, every: int) -> bool:
+        """Whether what happens every so many examples happens now; at the end everything does."""
+        return examples_seen % every == 0 or self.complete(examples_seen)
+
+    def anything_due(self, examples_seen: int) -> bool:
+        return any(self.due(examples_seen, every) for every in (self.tick, self.grid, self.checkpoint, self.evaluation))
 
     def complete(self, examples_seen: int) -> bool:
         return self.total is not None and examples_seen >= self.total
 
 
-def make_timetable(config: TrainingConfig, examples: int, probed: int | None = None) -> Timetable:
-    """The timetable for a data set of so many examples. `probed` is the total that a budget in seconds came to, once it did."""
+def make_timetable(config: TrainingConfig, examples: int, found: int | None = None) -> Timetable:
+    """The timetable for a data set of so many examples.
+
+    `found` is the total that a budget in seconds came to, or that a run which had what it wanted ended at, once it did.
+    """
     batch, schedule = config.batch_size, config.schedule
-    total = probed if config.budget.seconds is not None else config.budget.total(examples)
+    total = config.budget.total(examples) if found is None else found
 
     def every(wanted: int | None, per_run: int, at_most: int, most_per_run: int) -> int:
         derived = at_most if total is None else min(max(total // per_run, 1), at_most)
         least = 0 if total is None else -(-total // most_per_run)
         return _whole_batches(max(wanted or derived, least), batch)
 
+    checkpoint = every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, MOST_CHECKPOINTS)
     return Timetable(
         total=None if total is None else _whole_batches(total, batch),
         tick=PROBE_BATCHES * batch if total is None else every(schedule.tick, TICKS, TICK_EXAMPLES, MOST_TICKS),
         grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
-        checkpoint=every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, MOST_CHECKPOINTS),
+        checkpoint=checkpoint,
+        evaluation=_whole_batches(schedule.evaluation, batch) if schedule.evaluation else checkpoint,
     )
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
 from models.config import DataSpec
-from models.families.dcgan.spec import DcganOptions, Layout, layout
-from models.layers import BatchNorm, ConditionalBatchNorm
+from models.families.dcgan.spec import DcganOptions
+from models.families.layouts import Layout, layout_of
+from models.layers import BatchNorm, ConditionalBatchNorm, Network
 
 INITIAL_STD = 0.02  # section 4 of the paper
 LEAK = 0.2
@@ -21,20 +22,24 @@ CLASS_DIM = 16
 
 def _plan(options: DcganOptions, data: DataSpec) -> tuple[Layout, list[int]]:
     """The layout, and the channels of the discriminator's stages from the image inwards."""
-    plan = layout(data.height, data.width)
-    assert plan is not None, "the family's check refuses sizes without a layout"
+    plan = layout_of(data)
     start = options.width << max(0, 3 - plan.halvings)  # small images have few stages, and make up for it in width
     return plan, [min(start << stage, options.max_width) for stage in range(plan.halvings)]
 
 
-class Generator(nn.Module):
+class Dcgan(Network):
+    def initial_std(self, name: str, weight: Tensor) -> float:  # noqa: ARG002 - all are alike
+        return INITIAL_STD
+
+
+class Generator(Dcgan):
     """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
 
     def __init__(self, options: DcganOptions, data: DataSpec) -> None:
         super().__init__()
         plan, widths = _plan(options, data)
         widths = widths[::-1][: plan.doublings]  # mirrors the discriminator, from the base outwards
-        classes = len(data.classes) if options.conditional else 0
+        classes = options.class_rows(data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
         self.base_shape = (plan.base_height, plan.base_width, widths[0])
         self.base = nn.Linear(
@@ -55,7 +60,7 @@ class Generator(nn.Module):
         return torch.tanh(x)
 
 
-class Discriminator(nn.Module):
+class Discriminator(Dcgan):
     """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n].
 
     It is only ever used in training, so its batch normalisation keeps no running statistics.
@@ -64,7 +69,7 @@ class Discriminator(nn.Module):
     def __init__(self, options: DcganOptions, data: DataSpec) -> None:
         super().__init__()
         plan, widths = _plan(options, data)
-        classes = len(data.classes) if options.conditional else 0
+        classes = options.class_rows(data)
         first = nn.Conv2d(data.channels, widths[0], 4, stride=2, padding=1)
         hidden = [nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)]
         self.stages = nn.ModuleList([first, *hidden])

@@ -14,8 +14,8 @@ from torch.nn.functional import one_hot
 
 from models.config import DataSpec
 from models.families.mlp.spec import MlpOptions
+from models.layers import Network
 
-INITIAL_STD = None  # He's: sixteen layers deep, a fixed small number would silence the signal
 LEAK = 0.2
 GENERATOR_WIDTHS = (128, 256, 512, 1024, 1024, 512, 256, 128, 64, 32)
 DISCRIMINATOR_WIDTHS = (1024, 512, 256, 128, 64, 32)
@@ -30,13 +30,13 @@ def _beside(x: Tensor, labels: Tensor | None, classes: int) -> Tensor:
     return torch.cat([x, one_hot(labels, classes).to(x.dtype)], dim=1) if labels is not None and classes else x
 
 
-class Generator(nn.Module):
+class Generator(Network):
     """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
 
     def __init__(self, options: MlpOptions, data: DataSpec) -> None:
         super().__init__()
         self.shape = (data.channels, data.height, data.width)
-        self.classes = len(data.classes) if options.conditional else 0
+        self.classes = options.class_rows(data)
         values = data.channels * data.height * data.width
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
 
@@ -45,12 +45,12 @@ class Generator(nn.Module):
         return values.view(-1, *self.shape) * 2 - 1
 
 
-class Discriminator(nn.Module):
+class Discriminator(Network):
     """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n]."""
 
     def __init__(self, options: MlpOptions, data: DataSpec) -> None:
         super().__init__()
-        self.classes = len(data.classes) if options.conditional else 0
+        self.classes = options.class_rows(data)
         values = data.channels * data.height * data.width
         self.layers = _layers(values + self.classes, DISCRIMINATOR_WIDTHS, 1)
 

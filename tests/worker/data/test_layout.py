@@ -41,6 +41,7 @@ def test_images_without_folders_have_no_label(tmp_path, wrapper):
     assert shades(found) == [(1, "-"), (2, "-"), (10, "-")]
     assert (found.labels == -1).all()
     assert found.labels.dtype == np.int64
+    assert found.document["unlabelled"] == 0  # beside labelled ones, that is
 
 
 def test_only_the_training_part_of_a_split_is_used(tmp_path):
@@ -57,11 +58,23 @@ def test_train_beside_other_folders_is_a_class(tmp_path):
     assert found.classes == ["bus", "train"]
 
 
-def test_images_beside_class_folders_are_refused(tmp_path):
-    """Images with and without a class in one archive are not guessed at."""
-    archive = write_zip(tmp_path / "upload.zip", {"a/1.png": gray(1), "b/1.png": gray(2), "cover.png": gray(3)})
+@pytest.mark.parametrize("wrapper", ["", "data/"])
+def test_images_beside_class_folders_have_no_label(tmp_path, wrapper):
+    """Images beside the folders of classes are unlabelled: they come first, and are counted."""
+    names = {"a/1.png": 1, "b/1.png": 2, "zz.png": 3, "0.png": 4}
+    found = prepare_files(tmp_path, {wrapper + name: gray(value) for name, value in names.items()})
+    assert found.examples[:, 0, 0, 0].tolist() == [4, 3, 1, 2]
+    assert found.labels.tolist() == [-1, -1, 0, 1]
+    assert found.document["classes"] == [{"name": "a", "count": 1}, {"name": "b", "count": 1}]
+    assert found.document["unlabelled"] == 2
+
+
+def test_images_beside_one_folder_are_refused(tmp_path):
+    """A single folder beside images may be a class or not, which is not guessed at."""
+    archive = write_zip(tmp_path / "upload.zip", {"a/1.png": gray(1), "a/b/1.png": gray(2), "cover.png": gray(3)})
     error = refusal(tmp_path, archive)
     assert error.code == "mixed_layout"
+    assert "'a'" in error.message
     assert "'cover.png'" in error.message
 
 
@@ -84,6 +97,36 @@ def test_metadata_gives_labels(tmp_path, write, folder):
     found = prepare_files(tmp_path, {**files, name: write(rows)})
     assert shades(found) == [(1, "sea"), (3, "sea"), (2, "äöü")]
     assert found.report["skipped"] == [{"file": f"{folder}img/4.png", "reason": f"not named in {name}"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.csv", "file_name,label\n1.png,sea\n2.png,\n3.png\n"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "1.png", "label": "sea"}\n{"file_name": "2.png", "label": null}\n{"file_name": "3.png"}\n',
+        ),
+        (
+            "metadata.jsonl",
+            '{"file_name": "1.png", "label": "sea"}\n{"file_name": "2.png", "label": ""}\n{"file_name": "3.png"}\n',
+        ),
+    ],
+)
+def test_metadata_may_leave_labels_out(tmp_path, name, text):
+    """An empty, null or absent label beside others is an image without a label, also where there is one class only."""
+    found = prepare_files(tmp_path, {**{f"{n}.png": gray(n) for n in (1, 2, 3)}, name: text.encode()})
+    assert found.examples[:, 0, 0, 0].tolist() == [2, 3, 1]
+    assert (found.labels.tolist(), found.classes) == ([-1, -1, 0], ["sea"])
+    assert found.document["unlabelled"] == 2
+
+
+def test_class_whose_images_are_corrupt_leaves_unlabelled_ones_alone(tmp_path):
+    """Where a class goes with its last sound image, the labels of the others move up, and no label stays no label."""
+    sound = {f"b/{n}.png": gray(n) for n in range(20)} | {"c/1.png": gray(30), "x.png": gray(40)}
+    found = prepare_files(tmp_path, {"a/1.png": gray(1)[:-30], **sound})
+    assert found.classes == ["b", "c"]
+    assert found.labels.tolist() == [-1, *[0] * 20, 1]
 
 
 @pytest.mark.parametrize("write", [csv, jsonl])

@@ -67,7 +67,11 @@ def test_processes_and_order_change_nothing(tmp_path):
         request(directory, archive)
         assert run(directory, "--processes", str(processes)) == 0
         found.append(load(directory))
-        assert leftovers(directory) == {"examples.npy", "labels.npy", "dataset.json"}
+        assert leftovers(directory) == {
+            "examples.npy",
+            "labels.npy",
+            "dataset.json",
+        }  # nothing tells these classes apart
     assert len({prepared.document["sha256"] for prepared in found}) == 1
     assert all(np.array_equal(prepared.examples, found[0].examples) for prepared in found)
     assert found[0].document["examples"] == 900

@@ -56,6 +56,20 @@ def test_seeds_shuffle_differently(data: Data) -> None:
     assert rows(data, 0, 10, seed=1) != rows(data, 0, 10, seed=2)
 
 
+def test_labels_may_be_left_out(tmp_path: Path) -> None:
+    """An example without a label has label -1 beside the others, and the shape of the data says how many there are."""
+    prepare(tmp_path, n=10)
+    assert open_data(tmp_path).spec.unlabelled == 0  # as data prepared by earlier releases, which say nothing of it
+    labels = np.load(tmp_path / "labels.npy")
+    labels[3:5] = -1
+    np.save(tmp_path / "labels.npy", labels)
+    about = json.loads((tmp_path / "dataset.json").read_bytes())
+    (tmp_path / "dataset.json").write_text(json.dumps({**about, "unlabelled": 2}), encoding="utf-8")
+    data = open_data(tmp_path)
+    assert data.spec.unlabelled == 2
+    assert sorted(data.batch(0, 0, 10)[1]) == sorted(labels)
+
+
 def remove_examples(folder: Path) -> None:
     (folder / "examples.npy").unlink()
 
@@ -80,6 +94,10 @@ def unknown_class(folder: Path) -> None:
     np.save(folder / "labels.npy", np.full(10, 3))
 
 
+def label_below_none(folder: Path) -> None:
+    np.save(folder / "labels.npy", np.full(10, -2))
+
+
 def not_json(folder: Path) -> None:
     (folder / "dataset.json").write_text("{", encoding="utf-8")
 
@@ -97,6 +115,7 @@ def missing_key(folder: Path) -> None:
         other_dtype,
         other_shape,
         unknown_class,
+        label_below_none,
         not_json,
         missing_key,
     ],

@@ -55,7 +55,7 @@ def test_memory_that_runs_out_fails_with_a_clear_last_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], object]
 ) -> None:
     """Too large a network for the machine is said so, also on the CPU."""
-    monkeypatch.setattr(trainer, "train", lambda *_: allocate())
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: allocate())
     answer = failure(tmp_path / "run", {"config": CONFIG, "data": str(prepare(tmp_path / "data"))})
     assert answer["code"] == "out_of_memory"
 

@@ -29,7 +29,7 @@ def test_a_budget_in_seconds_has_no_end_before_it_was_probed() -> None:
     seconds = config(budget={"seconds": 60}, schedule={})
     assert make_timetable(seconds, 100).total is None
     assert not make_timetable(seconds, 100).complete(10**12)
-    assert make_timetable(seconds, 100, probed=799).total == 800
+    assert make_timetable(seconds, 100, found=799).total == 800
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""What a run says of itself: evaluations, verdicts and early ends, each provoked on purpose by real training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from models.manifest import read_info
+from tests.worker.runs import assert_same_end, events, newest, prepare, run_here, start, write_run
+from worker.trainer.failure import TrainingFailed
+
+MEASURED: dict[str, Any] = {
+    "evaluation": {"samples": 96},
+    "schedule": {"tick": 40, "grid": 10**6, "checkpoint": 320},
+    "optimizer": {"generator_lr": 1e-3, "discriminator_lr": 1e-3},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("data"), n=200)
+
+
+def verdicts(run: Path) -> list[str]:
+    return [event["data"]["verdict"] for event in events(run, "verdict")]
+
+
+def test_a_healthy_run_is_called_healthy(tmp_path: Path, data: Path) -> None:
+    """Evaluated with each checkpoint, whose file carries the numbers; one verdict, with a sentence and figures."""
+    run = run_here(tmp_path, data, **MEASURED, budget={"examples": 1600})
+    reports = events(run, "evaluation")
+    assert [event["examples_seen"] for event in reports] == [320, 640, 960, 1280, 1600]
+    assert verdicts(run) == ["healthy"]
+    said = events(run, "verdict")[0]["data"]
+    assert said["message"].startswith("Training goes well")
+    assert {"kid", "coverage", "spread"} <= said["figures"].keys()
+    assert [event["data"]["kid"] for event in events(run, "checkpoint")] == [event["data"]["kid"] for event in reports]
+    assert read_info(newest(run)).metrics["coverage"] == reports[-1]["data"]["coverage"]
+
+
+def test_a_learning_rate_of_1_diverges(tmp_path: Path, data: Path) -> None:
+    """It is rolled back twice, each time with half the rate, and fails with a reason that a person understands."""
+    wild = MEASURED | {"optimizer": {"generator_lr": 1.0, "discriminator_lr": 1.0}}
+    with pytest.raises(TrainingFailed, match="half the learning rates") as caught:
+        run_here(tmp_path, data, **wild, budget={"examples": 8000})
+    assert caught.value.code == "diverged"
+    rolled = [event for event in events(tmp_path, "warning") if event["data"]["code"] == "rolled_back"]
+    assert len(rolled) == 2
+    assert verdicts(tmp_path).count("diverged") == 3
+    assert verdicts(tmp_path)[-1] == "diverged"
+
+
+def test_a_run_goes_on_after_a_rollback_and_resumes_exactly(tmp_path: Path, data: Path) -> None:
+    """Once its settings are gentle enough it ends; killed and resumed on the way, in the same bits."""
+    wild: dict[str, Any] = MEASURED | {
+        "optimizer": {"generator_lr": 0.3, "discriminator_lr": 0.3},
+        "budget": {"examples": 960},
+    }
+    whole = run_here(tmp_path / "whole", data, **wild)
+    assert "rolled_back" in [event["data"]["code"] for event in events(whole, "warning")]
+    assert events(whole)[-1]["kind"] == "finished"
+    parts = run_here(tmp_path / "parts", data, stop_after=70, **wild)
+    assert_same_end(run_here(parts, data, **wild), whole)
+
+
+def blind(snapshot: Path, to: Path) -> Path:
+    """A copy of a snapshot whose generator does not look at z."""
+    to.mkdir()
+    weights = safetensors.torch.load_file(snapshot / "generator.safetensors")
+    weights["base.weight"][:, :8] = 0  # z comes before the embedding of the class
+    (to / "generator.safetensors").write_bytes(safetensors.torch.save(weights))
+    (to / "model.json").write_bytes((snapshot / "model.json").read_bytes())
+    return to
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_generator_whose_z_is_cut_off_is_called_collapsed(tmp_path: Path, data: Path, conditional: bool) -> None:
+    """It makes one image, or one a class; the sentence says so in words and figures."""
+    network = {"conditional": conditional}
+    trained = run_here(tmp_path / "trained", data, **MEASURED, budget={"examples": 640}, network=network)
+    cut = blind(newest(trained), tmp_path / "blind")
+    still = MEASURED | {"optimizer": {"generator_lr": 1e-12, "discriminator_lr": 1e-12}}
+    run = run_here(tmp_path / "run", data, initial=cut, **still, budget={"examples": 320}, network=network)
+    assert verdicts(run) == ["collapsed"]
+    said = events(run, "verdict")[0]["data"]
+    assert "alike" in said["message"]
+    assert said["figures"]["spread"] < 0.1
+
+
+def test_data_of_one_image_ends_in_a_plateau(tmp_path: Path) -> None:
+    """There is nothing to learn but the one: said at the first evaluation, and the run ends where its user allows it."""
+    data = prepare(tmp_path / "data", n=1, classes=0)
+    alone: dict[str, Any] = MEASURED | {
+        "batch_size": 1,
+        "network": {"conditional": False},
+        "stopping": {"on_plateau": True},
+    }
+    run = run_here(tmp_path / "run", data, **alone, budget={"examples": 2000})
+    assert verdicts(run) == ["plateaued"]
+    assert "nothing to learn but this one" in events(run, "verdict")[0]["data"]["message"]
+    assert events(run)[-1]["kind"] == "finished"
+    assert events(run)[-1]["examples_seen"] == 320
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1)])
+def test_images_of_a_pixel_end_in_a_clear_state(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """The fully connected family trains on them, and its samples are measured."""
+    data = prepare(tmp_path / "data", 60, *shape, classes=0)
+    tiny: dict[str, Any] = MEASURED | {"network": {"family": "mlp", "conditional": False}}
+    run = run_here(tmp_path / "run", data, **tiny, budget={"examples": 320})
+    assert events(run)[-1]["kind"] == "finished"
+    assert events(run, "evaluation")[0]["data"]["kid"] is not None
+
+
+def test_a_run_ends_at_the_kid_that_was_asked_for(tmp_path: Path, data: Path) -> None:
+    """With a checkpoint there, which is its result; going on from it ends at once."""
+    early: dict[str, Any] = MEASURED | {"stopping": {"kid": 10.0}, "budget": {"examples": 3200}}
+    run = run_here(tmp_path, data, **early)
+    assert events(run)[-1]["kind"] == "finished"
+    assert newest(run).name == "000000000320"
+    run_here(run, data, **early)
+    assert events(run)[-1]["kind"] == "finished"
+    assert newest(run).name == "000000000320"
+
+
+def test_evaluation_leaves_training_alone(tmp_path: Path, data: Path) -> None:
+    """With and without it the networks end in the same bits."""
+    short = {"budget": {"examples": 320}, "schedule": {"checkpoint": 160}}
+    measured = run_here(tmp_path / "measured", data, **short, evaluation={"samples": 64})
+    silent = run_here(tmp_path / "silent", data, **short)
+    states = [torch.load(newest(run) / "state.pt", weights_only=True) for run in (measured, silent)]
+    for name in ("G", "D", "G_ema"):
+        assert all(torch.equal(states[0][name][key], states[1][name][key]) for key in states[0][name])
+
+
+def test_a_run_starts_from_another_model(tmp_path: Path, data: Path) -> None:
+    """Its first picture is the other's last one; with the training state beside it the discriminator comes along too."""
+    first = run_here(tmp_path / "first", data, budget={"examples": 240}, schedule={"grid": 80, "checkpoint": 240})
+    run = write_run(tmp_path / "run", data, budget={"examples": 8})
+    (run / "initial").symlink_to(newest(first))
+    document = json.loads((run / "run.json").read_text()) | {"initial": "initial"}
+    (run / "run.json").write_text(json.dumps(document))
+    with start(run) as program:
+        assert program.wait(timeout=60) == 0
+    begun, ended = run / "grids" / "000000000000.png", first / "grids" / "000000000240.png"
+    assert begun.read_bytes() == ended.read_bytes()
+    assert events(run, "log")[0]["data"]["discriminator"] is True
+    assert events(run, "warning") == []
+
+
+def test_what_does_not_fit_the_other_model_begins_anew(tmp_path: Path, data: Path) -> None:
+    """Other classes have other tables: a warning names what was left out."""
+    first = run_here(tmp_path / "first", data, budget={"examples": 80})
+    other = prepare(tmp_path / "other", classes=5)
+    run = run_here(tmp_path / "run", other, initial=newest(first), budget={"examples": 8})
+    said = events(run, "warning")[0]["data"]
+    assert said["code"] == "initial_partly"
+    assert "embedding" in said["message"]
+    assert np.isfinite(events(run, "metrics")[-1]["data"]["loss_d"])
+
+
+def test_a_model_of_another_family_is_refused(tmp_path: Path, data: Path) -> None:
+    """With its name."""
+    first = run_here(tmp_path / "first", data, budget={"examples": 8}, network={"family": "mlp"})
+    with pytest.raises(TrainingFailed, match="is a mlp, and this config asks for dcgan"):
+        run_here(tmp_path / "run", data, initial=newest(first), budget={"examples": 8})

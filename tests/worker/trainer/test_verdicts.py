@@ -1,0 +1,105 @@
+"""What a run's numbers are called, and what they must never be called."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.config import Stopping
+from worker.trainer.failure import Diverged
+from worker.trainer.verdicts import check_tick, judge, should_end
+
+HEALTHY = {"kid": 0.02, "kid_floor_high": 0.001, "coverage": 0.8, "spread": 0.95, "duplicates": 0.01}
+MEANS = {"loss_d": 1.2, "loss_g": 0.9, "logits_real": 1.5, "logits_fake": -1.5, "r1": 0.3}
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    return HEALTHY | changes
+
+
+def verdict(*reports: dict[str, Any], **stopping: Any) -> str:
+    return judge(reports, Stopping(**stopping)).verdict
+
+
+@pytest.mark.parametrize("changes", [{"loss_d": math.nan}, {"loss_g": math.inf}, {"logits_real": 3e6}, {"r1": 1e12}])
+def test_numbers_that_blow_up_are_a_divergence(changes: dict[str, float]) -> None:
+    """NaN, infinity, and logits or penalties far from anything a healthy run shows; what JSON cannot hold becomes null."""
+    with pytest.raises(Diverged) as caught:
+        check_tick(MEANS | changes)
+    assert all(number is None or math.isfinite(number) for number in caught.value.figures.values())
+
+
+def test_weights_that_blow_up_are_a_divergence() -> None:
+    """Also when the losses still look well, as they do under batch normalisation."""
+    with pytest.raises(Diverged, match="finite"):
+        check_tick(MEANS | {"weights_d": math.nan})
+    with pytest.raises(Diverged, match="weights_g grew to 40"):
+        check_tick(MEANS | {"weights_g": 40.0})
+
+
+@given(st.dictionaries(st.sampled_from(sorted(MEANS)), st.floats(-5_000, 5_000)))
+def test_logits_in_the_thousands_are_no_divergence(changes: dict[str, float]) -> None:
+    """The Wasserstein game has such."""
+    check_tick(MEANS | changes)
+
+
+@pytest.mark.parametrize("changes", [{"spread": 0.0}, {"spread": 0.05}, {"spread": 0.2, "duplicates": 0.97}])
+def test_samples_that_are_all_alike_are_a_collapse(changes: dict[str, float]) -> None:
+    """By their distance from one another, or by that and their doubles; the figures are those that it was seen by."""
+    found = judge([report(), report(**changes)], Stopping())
+    assert found.verdict == "collapsed"
+    assert found.figures.items() >= changes.items()
+
+
+def test_a_run_recovers() -> None:
+    """Only the newest evaluation can call it collapsed."""
+    assert verdict(report(spread=0.0), report()) == "healthy"
+
+
+@given(
+    st.lists(st.floats(0.3, 1.5), min_size=1, max_size=20), st.floats(0, 0.6), st.floats(0.0, 1.0), st.floats(0.05, 0.9)
+)
+def test_a_run_that_gets_better_is_healthy(
+    spreads: list[float], duplicates: float, coverage: float, factor: float
+) -> None:
+    """Whatever its coverage: samples that differ, and a KID that falls from one evaluation to the next."""
+    kids = [0.5 * factor**n + 0.0011 for n in range(min(len(spreads), 6))]
+    reports = [
+        report(kid=kid, spread=spread, duplicates=duplicates, coverage=coverage)
+        for kid, spread in zip(kids, spreads, strict=False)
+    ]
+    assert verdict(*reports) == "healthy"
+
+
+def test_kid_within_its_floor_is_healthy() -> None:
+    """It is what training is for; the sentence says that there is nothing left which KID could measure."""
+    found = judge([report(kid=0.0009)], Stopping())
+    assert found.verdict == "healthy"
+    assert "cannot show anything better" in found.message
+
+
+def test_kid_that_stays_where_it_is_is_a_plateau() -> None:
+    """After as many evaluations as the patience says, and not before."""
+    flat = [report(kid=0.02)] * 8
+    assert verdict(*flat, patience=8) == "healthy"
+    assert verdict(*flat, report(kid=0.0199), patience=8) == "plateaued"
+    assert verdict(*flat, report(kid=0.01), patience=8) == "healthy"
+
+
+def test_data_without_variety_is_a_plateau() -> None:
+    """One image has no spread to compare with."""
+    assert verdict(report(kid=None, kid_floor_high=None, spread=None, duplicates=None)) == "plateaued"
+
+
+def test_a_run_ends_early_only_when_its_user_said_so() -> None:
+    """On a plateau or within KID's floor, or at a KID."""
+    flat = [report(kid=0.0009)]
+    assert not should_end(judge(flat, Stopping()), flat[-1], Stopping())
+    allowed = Stopping(on_plateau=True)
+    assert should_end(judge(flat, allowed), flat[-1], allowed)
+    target = Stopping(kid=0.03)
+    assert should_end(judge([report()], target), report(), target)
+    assert not should_end(judge([report(kid=0.05)], target), report(kid=0.05), target)
+    assert not should_end(judge([report(kid=None)], target), report(kid=None), target)

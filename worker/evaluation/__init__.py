@@ -1,0 +1,1 @@
+"""How samples are measured against the data they were learned from, in the features of one network."""

@@ -1,0 +1,100 @@
+"""What a step learns from: a function of the seed and of the examples' numbers, however many ranks and parts share a batch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.augment import Augmentation
+from models.config import TrainingConfig
+from models.randomness import Purpose, normals, uniform_bits
+from worker.trainer.engine import Engine
+from worker.trainer.loader import Data
+from worker.trainer.parallel import Ranks
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples number first .. first + n - 1, or as many of them as are looked at together."""
+
+    first: int
+    real: Tensor  # float32 [n, C, H, W] in [-1, 1]
+    labels: Tensor | None  # int64 [n]; the number after the last class hides the class; None when unconditional
+    z: Tensor  # float32 [n, z_dim], standard normal
+    augment_real: Tensor | None  # float32 [n, k] in (0, 1)
+    augment_fake: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+
+class Feed:
+    """Draws the batches of one rank."""
+
+    def __init__(
+        self, config: TrainingConfig, data: Data, engine: Engine, ranks: Ranks, augmentation: Augmentation | None
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._device = engine.device
+        self._ranks = ranks
+        self._augmentation = augmentation
+
+    def parts(self, first: int, at_a_time: int) -> Iterator[Batch]:
+        """The share of this rank in the batch that begins with example `first`, so many examples at a time."""
+        begin, n = self._ranks.share(first, self._config.batch_size)
+        for start in range(begin, begin + n, at_a_time):
+            yield self._batch(start, min(at_a_time, begin + n - start))
+
+    def noise(self, batch: Batch, values: int) -> Tensor:
+        """float32 [n, values] of standard normals, other ones than z."""
+        return self._normals(batch.first, len(batch), Purpose.PENALTY, values)
+
+    def mix(self, batch: Batch) -> Tensor:
+        """float32 [n, 1, 1, 1], uniform in (0, 1)."""
+        return self._uniform(batch.first, len(batch), Purpose.PENALTY, 1)[:, :, None, None]
+
+    def encoding(self, batch: Batch) -> Tensor:
+        """float32 [n, z_dim] of standard normals: the noise of the reparametrisation."""
+        return self._normals(batch.first, len(batch), Purpose.ENCODING, self._config.network.z_dim)
+
+    def _batch(self, first: int, n: int) -> Batch:
+        examples, labels = self._data.batch(self._config.seed, first, n)
+        # The file's order, channels last in memory, is the one that convolutions like.
+        real = self._on_device(examples).permute(0, 3, 1, 2).float() / 127.5 - 1
+        if self._config.augment.flip:
+            mirrored = self._uniform(first, n, Purpose.FLIP, 1)[:, :, None, None] < 0.5
+            real = torch.where(mirrored, real.flip(3), real)
+        wanted = 0 if self._augmentation is None else self._augmentation.numbers
+        return Batch(
+            first=first,
+            real=real,
+            labels=self._labels(labels, first),
+            z=self._normals(first, n, Purpose.LATENT, self._config.network.z_dim),
+            augment_real=self._uniform(first, n, Purpose.AUGMENT_REAL, wanted) if wanted else None,
+            augment_fake=self._uniform(first, n, Purpose.AUGMENT_FAKE, wanted) if wanted else None,
+        )
+
+    def _labels(self, labels: npt.NDArray[np.int64], first: int) -> Tensor | None:
+        if not self._config.network.conditional:
+            return None
+        if dropout := self._config.network.class_dropout:
+            bits = uniform_bits(self._config.seed, np.arange(first, first + len(labels)), Purpose.CLASS_DROPOUT, 1)
+            hidden = (bits[:, 0] * 2.0**-32 < dropout) | (labels < 0)
+            labels = np.where(hidden, len(self._data.spec.classes), labels)
+        return self._on_device(labels)
+
+    def _normals(self, first: int, n: int, purpose: Purpose, values: int) -> Tensor:
+        return self._on_device(normals(self._config.seed, np.arange(first, first + n), purpose, values))
+
+    def _uniform(self, first: int, n: int, purpose: Purpose, values: int) -> Tensor:
+        bits = uniform_bits(self._config.seed, np.arange(first, first + n), purpose, values)
+        return self._on_device(((bits + 0.5) * 2.0**-32).astype(np.float32))
+
+    def _on_device(self, array: npt.NDArray[np.generic]) -> Tensor:
+        """Without waiting for a GPU: it copies from pinned memory while the host goes on."""
+        tensor = torch.from_numpy(array)
+        return tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)

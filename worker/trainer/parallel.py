@@ -1,0 +1,150 @@
+"""Several processes that train as one: each takes its share of every batch, and all hold the same weights.
+
+`torchrun --nproc-per-node N -m worker.trainer RUN_DIR` starts them. What they add up is what one process would have computed on the whole batch: gradients are averaged as one flat vector after each backward pass, and
+batch normalisation takes its moments over all of them. Rank 0 alone writes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import FunctionCtx
+
+from models.config import ConfigError
+from worker.trainer.failure import Diverged, TrainingFailed
+
+Result = TypeVar("Result")
+
+# What the leader may meet, and every rank then raises.
+RAISED = (Diverged, TrainingFailed, ConfigError, OSError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process among those of its run. Alone, it does nothing of what is here."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, first: int, n: int) -> tuple[int, int]:
+        """The part of the examples first .. first + n - 1 that falls to this rank: where it begins and how many they are."""
+        each = n // self.world
+        return first + self.rank * each, each
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Replace every gradient by its mean over the ranks."""
+        if self.world == 1:
+            return
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.world
+        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over the ranks, in place."""
+        if self.world > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def any(self, wish: bool) -> bool:
+        """Whether it is true on any of the ranks."""
+        if self.world == 1:
+            return wish
+        return bool(self.sum(torch.tensor(float(wish), device=_device_of_rank())) > 0)
+
+    def leader(self, act: Callable[[], Result]) -> Result:
+        """What `act` returns, or raises, on the leading rank, which alone calls it; everywhere else the same."""
+        if self.world == 1:
+            return act()
+        outcome: list[Any] = [None, None]
+        if self.leads:
+            try:
+                outcome[0] = act()
+            except RAISED as error:
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: Result = outcome[0]
+        return result
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The place of this process, as its launcher says it: alone without one. NCCL between GPUs, else gloo."""
+    if not distributed.is_torchelastic_launched():
+        yield Ranks()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(_device_of_rank())
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+def _device_of_rank() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", distributed.get_node_local_rank(0))
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """All-reduce whose gradient is an all-reduce, as often as one differentiates."""
+
+    @staticmethod
+    def forward(_ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        total: Tensor = _SumOverRanks.apply(gradient.contiguous())  # type: ignore[no-untyped-call]
+        return total
+
+
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the batch of all ranks. torch's own works on GPUs only, and cannot be differentiated twice."""
+
+    def forward(self, input: Tensor, *_labels: Tensor | None) -> Tensor:  # noqa: A002 - as in the base class
+        if not self.training:
+            return super().forward(input)
+        x = input.float()
+        count = x.numel() // x.shape[1] * distributed.get_world_size()
+        sums: Tensor = _SumOverRanks.apply(torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]))  # type: ignore[no-untyped-call]
+        mean, variance = sums[0] / count, sums[1] / count - (sums[0] / count).square()
+        if self.track_running_stats:
+            self._track(mean.detach(), variance.detach() * (count / (count - 1)))
+        x = (x - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            x = x * self.weight[:, None, None] + self.bias[:, None, None]
+        normalised: Tensor = x.to(input.dtype)
+        return normalised
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked += 1
+
+
+def synchronise(network: nn.Module) -> None:
+    """Have every batch normalisation of the network take its moments over all ranks. Parameters and their names stay."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = SynchronisedBatchNorm

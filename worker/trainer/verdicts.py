@@ -1,0 +1,96 @@
+"""How a run is doing, in one word, the figures behind it and a sentence that a person understands. Pure functions.
+
+    diverged    the numbers blew up (looked for at every tick)
+    collapsed   the generator makes the same few images whatever its z
+    plateaued   more training of this kind no longer brings the samples closer to the data
+    healthy     none of these
+
+What training is judged by must never call a healthy run sick, so each bound lies far from what healthy runs show.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.config import Stopping
+from worker.trainer.failure import Diverged
+
+# Healthy logits stay within some tens; those of the Wasserstein game, which nothing bounds, within some thousands. Weights begin
+# at a root mean square of at most a few tenths, and stay there: normalisation hides larger ones, so that no logit tells.
+MOST = {"logits_real": 1e5, "logits_fake": 1e5, "r1": 1e9, "r2": 1e9, "weights_g": 1.0, "weights_d": 1.0}
+LEAST_SPREAD = 0.1  # of samples, as a share of that of real images
+LEAST_SPREAD_OF_DOUBLES = 0.3  # where nearly all samples have a double; of simple images, these alone say little
+MOST_DUPLICATES = 0.9
+LEAST_GAIN = 0.02  # by which KID must become smaller to count as better
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    verdict: str
+    message: str
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def check_tick(means: dict[str, float]) -> None:
+    """Raises Diverged if the numbers of the steps since the last tick, or the weights that they left, blew up."""
+    figures: dict[str, float | None] = {
+        name: number if math.isfinite(number) else None for name, number in means.items()
+    }
+    if None in figures.values():
+        raise Diverged("the networks no longer hold finite numbers", figures)
+    for name, most in MOST.items():
+        if abs(means.get(name, 0.0)) > most:
+            raise Diverged(f"{name} grew to {means[name]:.3g}", figures)
+
+
+def judge(reports: Sequence[Report], stopping: Stopping) -> Verdict:
+    """The verdict on a run with these evaluations (at least one), oldest first."""
+    return _collapsed(reports[-1]) or _plateaued(reports, stopping) or _healthy(reports[-1])
+
+
+def should_end(verdict: Verdict, report: Report, stopping: Stopping) -> bool:
+    """Whether the run has what its user wanted before its budget is used up."""
+    reached = stopping.kid is not None and report["kid"] is not None and report["kid"] <= stopping.kid
+    converged = verdict.verdict == "plateaued" or (verdict.verdict == "healthy" and within_floor(report))
+    return reached or (stopping.on_plateau and converged)
+
+
+def _collapsed(report: Report) -> Verdict | None:
+    spread, duplicates = report["spread"], report["duplicates"]
+    least = LEAST_SPREAD_OF_DOUBLES if (duplicates or 0) > MOST_DUPLICATES else LEAST_SPREAD
+    if spread is None or spread >= least:
+        return None
+    return Verdict(
+        "collapsed",
+        f"The samples have become alike: they differ from one another {spread:.0%} as much as the real images do, and"
+        f" {duplicates or 0:.0%} of them have a double. Raise penalties.r1_gamma, lower the learning rates, or try another loss or seed.",
+        {"spread": spread, "duplicates": duplicates, "coverage": report["coverage"]},
+    )
+
+
+def _plateaued(reports: Sequence[Report], stopping: Stopping) -> Verdict | None:
+    if reports[-1]["spread"] is None:
+        return Verdict("plateaued", "All real images are the same, so there is nothing to learn but this one.")
+    kids = [report["kid"] for report in reports if report["kid"] is not None]
+    before, late = kids[: -stopping.patience], kids[-stopping.patience :]
+    if not before or min(late) < min(before) * (1 - LEAST_GAIN):
+        return None
+    message = f"KID has not become better than {min(before):.5f} in the last {stopping.patience} evaluations."
+    return Verdict("plateaued", message, {"kid": kids[-1], "best_kid": min(kids), "patience": stopping.patience})
+
+
+def _healthy(report: Report) -> Verdict:
+    figures = {name: report[name] for name in ("kid", "coverage", "spread", "duplicates")}
+    if within_floor(report):
+        message = "Training goes well: KID is no higher than that of real images, and cannot show anything better."
+        return Verdict("healthy", message, figures | {"kid_floor_high": report["kid_floor_high"]})
+    return Verdict("healthy", "Training goes well.", figures)
+
+
+def within_floor(report: Report) -> bool:
+    """Whether the samples are as close to the data as other real images are, as far as KID can tell."""
+    kid, floor = report["kid"], report["kid_floor_high"]
+    return kid is not None and floor is not None and kid <= floor
