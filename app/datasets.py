@@ -286,4 +286,6 @@ def prepared_key(dataset_id: str, fence: int) -> str:
 def spec(dataset: Dataset) -> DataSpec:
     """The shape of a prepared data set, for a training config to fit."""
     shape = {field: getattr(dataset, field) for field in ("examples", "height", "width", "channels")}
-    return DataSpec.model_validate(shape | {"classes": [entry["name"] for entry in dataset.classes or []]})
+    classes = dataset.classes or []
+    unlabelled = shape["examples"] - sum(entry["count"] for entry in classes) if classes else 0
+    return DataSpec.model_validate(shape | {"classes": [entry["name"] for entry in classes], "unlabelled": unlabelled})

@@ -14,6 +14,8 @@
     ├── Unauthorized                401  unauthorized
     ├── Forbidden                   403  forbidden
     ├── Busy                        429  busy
+    ├── ExportFailed                500  export_failed
+    ├── NotInstalled                501  not_installed
     ├── Unavailable                 503  unavailable
     ├── StorageFull                 507  storage_full
     └── LeaseLost                   409  lease_lost     (between workers and the core; never seen over HTTP)
@@ -104,6 +106,14 @@ class Forbidden(GanvilError):
 
 class Busy(GanvilError):
     status, code, title = 429, "busy", "Busy"
+
+
+class ExportFailed(GanvilError):
+    status, code, title = 500, "export_failed", "The export failed"
+
+
+class NotInstalled(GanvilError):
+    status, code, title = 501, "not_installed", "Not installed"
 
 
 class Unavailable(GanvilError):

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from app import logs
 from app.db import Database
+from app.exporting import Exporter
 from app.http import openapi, problems
 from app.http.auth import Authentication, check_bind
 from app.http.events import Follower
@@ -65,6 +66,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(prepare, settings, state.database)
     state.bell = Bell(settings)
     state.sampler = Sampler(settings, state.storage)
+    state.exporter = Exporter(state.storage)
     state.films = Films()
     state.follower = Follower(state.database, settings)
     sweeper = Sweeper(state.database, state.bell, settings)

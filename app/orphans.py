@@ -24,7 +24,7 @@ from app import datasets, jobs, registry
 from app.db import Database, clock, now, settings_of
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import Checkpoint, Chore, Dataset, Event, Job, ModelVersion
+from app.tables import ENDED, Checkpoint, Chore, Dataset, Event, Job, ModelVersion
 
 ROOTS = ("jobs", "datasets")
 OURS = re.compile(r"(?:jobs/job|datasets/ds)_[0-9a-f]{24}/.+")  # a bucket may hold what is not
@@ -111,6 +111,10 @@ def _named_by_jobs(session: Session, keys: list[str]) -> set[str]:
     folders = {key.rpartition("/")[0] for key in keys}
     published = select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(folders), registry.LIVE)
     snapshots.update(session.scalars(published))
+    begins_with = select(Job.initial["snapshot_key"].as_string()).where(
+        Job.initial["snapshot_key"].as_string().in_(folders), Job.status.not_in(ENDED)
+    )
+    snapshots.update(session.scalars(begins_with))
     states = select(Checkpoint.state_key).where(Checkpoint.job_id.in_(owners), Checkpoint.state_key.is_not(None))
     grids = select(Event.data["key"].as_string()).where(Event.job_id.in_(owners), Event.kind == "grid")
     running = session.execute(select(Job.id, Job.fence).where(Job.id.in_(owners), Job.status == "running"))

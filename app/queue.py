@@ -16,7 +16,8 @@ from kombu.exceptions import OperationalError
 
 from app.settings import Settings, get_settings
 
-TASKS = {"train": "ganvil.train", "io": "ganvil.io"}  # by queue
+Queue = Literal["train", "io", "probe"]
+TASKS: dict[Queue, str] = {"train": "ganvil.train", "io": "ganvil.io", "probe": "ganvil.probe"}
 CHANNEL = "ganvil:jobs"  # carries the id of a job that has news
 MOST_RINGS = 32  # waiting in a queue: more wake nobody who is not awake
 
@@ -76,7 +77,7 @@ class Bell:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.redis_url
         self._celery = make_celery(lambda: settings)
-        self._rings: Counter[str] = Counter()
+        self._rings: Counter[Queue] = Counter()
         self._news: set[str] = set()
         self._closing = False
         self._changed = threading.Condition()
@@ -84,7 +85,7 @@ class Bell:
         if self._url is not None:
             self._thread.start()
 
-    def ring(self, queue: Literal["train", "io"], times: int = 1) -> None:
+    def ring(self, queue: Queue, times: int = 1) -> None:
         """Say that there is work, to as many workers; returns at once."""
         if self._url is None:
             return
@@ -125,7 +126,7 @@ class Bell:
                     break
         self._celery.close()
 
-    def _publish(self, client: redis.Redis, rings: Counter[str], news: set[str]) -> None:
+    def _publish(self, client: redis.Redis, rings: Counter[Queue], news: set[str]) -> None:
         for job_id in news:
             client.publish(CHANNEL, job_id)
         for queue, times in rings.items():

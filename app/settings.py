@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     trainer_threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads of a job that does not ask for a number."
     )
+    inception_weights: Path | None = Field(
+        None, description="File of the Inception weights that torch-fidelity downloads, for samples to be compared by."
+    )
     max_attempts: int = Field(3, ge=1, le=100, description="Runs that may be lost without progress before a job fails.")
 
     time_slice_seconds: float = Field(

@@ -6,7 +6,7 @@ ORM classes live here and nowhere else, so that "models" always means networks.
 import secrets
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Document = dict[str, Any]
@@ -90,11 +90,15 @@ class Job(Leased, Base):
 
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
     model_name: Mapped[str] = mapped_column(String(100), index=True)
-    preset: Mapped[str] = mapped_column(String(40))
+    preset: Mapped[str] = mapped_column(String(40))  # as it was asked for
+    chosen_preset: Mapped[str | None] = mapped_column(String(40))  # what "auto" came to; null in jobs of old releases
+    preset_reason: Mapped[str | None] = mapped_column(Text)  # of "auto"
     config: Mapped[Document]  # models.config.TrainingConfig, resolved
+    initial: Mapped[Document | None]  # {"ref", "snapshot_key", "sha256"}: the model whose weights it begins with
     # {"examples_seen", "examples_total", "examples_per_second", "eta_seconds", "elapsed_seconds"}
     progress: Mapped[Document]
     metrics: Mapped[Document]  # the newest metrics event's data
+    evaluation: Mapped[Document | None]  # the newest evaluation event's data
     verdict: Mapped[Document | None]
     fingerprint: Mapped[Document | None]  # the engine's, frozen by the first run that left a checkpoint
     # `user_metadata` because `metadata` is taken by SQLAlchemy; the API says metadata.
@@ -106,8 +110,24 @@ class Job(Leased, Base):
     finished_at: Mapped[float | None]
 
 
+class Probe(Leased, Base):
+    """A short measurement of what a planned job would need, for a dry run; `id` is the digest of what decides the outcome.
+
+    `status` is queued, running, succeeded or failed.
+    """
+
+    __tablename__ = "probes"
+    __table_args__ = (Index("ix_probes_runnable", "status", "priority", "queued_at"),)
+
+    request: Mapped[Document]  # {"config": models.config.TrainingConfig, "data": models.config.DataSpec}
+    result: Mapped[Document | None]  # see worker.probe
+    finished_at: Mapped[float | None]
+
+
 class Event(Base):
-    """One line of a job's history; `seq` is monotone per job. metrics and grid rows are unique per (kind, examples_seen)."""
+    """One line of a job's history; `seq` is monotone per job. Rows of ticks (`app.jobs.reports.TICKS`) are unique per (kind,
+    examples_seen).
+    """
 
     __tablename__ = "events"
     __table_args__ = (
@@ -117,7 +137,9 @@ class Event(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))  # status, metrics, grid, checkpoint, warning, verdict, log
+    kind: Mapped[str] = mapped_column(
+        String(16)
+    )  # status, metrics, grid, evaluation, checkpoint, warning, verdict, log
     examples_seen: Mapped[int | None]
     data: Mapped[Document]
     created_at: Mapped[float]
@@ -138,6 +160,7 @@ class Checkpoint(Base):
     sha256: Mapped[str] = mapped_column(String(64))  # of generator.safetensors
     size: Mapped[int]  # bytes of generator.safetensors
     kid: Mapped[float | None]
+    evaluation: Mapped[Document | None]  # the whole report that kid is from
     best: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[float]
 
@@ -156,7 +179,8 @@ class ModelVersion(Base):
     checkpoint_id: Mapped[str | None] = mapped_column(String(40))
     examples_seen: Mapped[int]
     kid: Mapped[float | None]
-    info: Mapped[Document]  # {"family", "height", "width", "channels", "classes", "dataset"}
+    evaluation: Mapped[Document | None]
+    info: Mapped[Document]  # {"family", "network", "height", "width", "channels", "classes", "dataset"}
     created_at: Mapped[float]
     # A deleted version keeps its row, so that its number is never given twice and its address answers 410.
     deleted_at: Mapped[float | None]
@@ -195,7 +219,9 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
     slots: Mapped[int]
     busy: Mapped[int]
-    device: Mapped[str] = mapped_column(String(255))
+    device: Mapped[str] = mapped_column(String(255))  # for people
+    gpus: Mapped[int | None]
+    cores: Mapped[int | None]  # which it may use
     started_at: Mapped[float]
     seen_at: Mapped[float]
 

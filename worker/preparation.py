@@ -14,7 +14,7 @@ from app.errors import Unavailable
 from app.settings import GIB, MIB, Settings
 from app.tables import Dataset
 from worker.child import Child, Lines, thread_environment
-from worker.data import PREPARED_FILES
+from worker.data import FEATURES_FILE, PREPARED_FILES
 from worker.lease import Lease, clock
 from worker.service import Service
 from worker.supervisor import Ending, Line, Supervision, recorded
@@ -102,9 +102,9 @@ def _conclude(service: Service, lease: Lease, directory: Path, ending: Ending) -
     match ending.kind:
         case "finished":
             key = datasets.prepared_key(lease.row_id, lease.fence)
-            for name in PREPARED_FILES:
-                lease.patiently(service.storage.put_file, f"{key}/{name}", directory / name)
             prepared = json.loads((directory / "dataset.json").read_bytes())
+            for name in (FEATURES_FILE, *PREPARED_FILES) if "features" in prepared else PREPARED_FILES:
+                lease.patiently(service.storage.put_file, f"{key}/{name}", directory / name)
             lease.write(datasets.finish, prepared)
         case "stopped":
             lease.write(datasets.release)

@@ -15,6 +15,7 @@ from app.queue import Bell
 from app.settings import Settings
 from app.storage import Storage
 from app.sweep import Sweeper, vital
+from models.machine import available_cores
 from worker.child import inherited_environment
 from worker.slots import Slots, find_gpus, training_places
 from worker.workspace import DatasetCache, clean_run_directories
@@ -29,7 +30,7 @@ class Service:
         gpus = find_gpus(inherited_environment().get("CUDA_VISIBLE_DEVICES"))
         self.settings = settings
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.device = f"{len(gpus)} GPU" if gpus else "CPU"
+        self.gpus = len(gpus)
         self.stopping = threading.Event()
         self._closing = threading.Event()
         self.database = Database(settings)
@@ -38,6 +39,7 @@ class Service:
         self.datasets = DatasetCache(settings.cache_dir / "datasets", self.storage)
         self.runs = settings.data_dir / "runs"
         self.training = Slots(training_places(settings.train_slots, gpus), partial(self.bell.ring, "train"))
+        self.probing = Slots([{}], partial(self.bell.ring, "probe"))
         self.io = Slots([{}], partial(self.bell.ring, "io"))
         self._sweeper = Sweeper(self.database, self.bell, settings)
         self._clearer = threading.Thread(target=self._clear_orphans, name="orphans", daemon=True)
@@ -105,7 +107,13 @@ class Service:
     def _beat(self) -> None:
         with self.database.writing() as session:
             workers.beat(
-                session, worker=self.name, slots=self.training.total, busy=self.training.busy, device=self.device
+                session,
+                worker=self.name,
+                slots=self.training.total,
+                busy=self.training.busy,
+                device=f"{self.gpus} GPU" if self.gpus else "CPU",
+                gpus=self.gpus,
+                cores=available_cores(),
             )
 
     def _leave(self) -> None:

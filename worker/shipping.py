@@ -10,21 +10,22 @@ import shutil
 from pathlib import Path
 
 import structlog
+from sqlalchemy import select
 
 from app import jobs
 from app.errors import NotFound
 from app.jobs import NewCheckpoint, NewEvent, history
 from app.registry import SNAPSHOT_FILES
 from app.storage import Storage
-from app.tables import Checkpoint
-from models.manifest import MANIFEST, STATE
+from app.tables import Checkpoint, Document
+from models.manifest import MANIFEST, STATE, WEIGHTS
 from worker.lease import Lease
 from worker.service import Service
 from worker.supervisor import Line
 
 log = structlog.get_logger()
 
-REPORTED = ("started", "metrics", "warning", "verdict", "log")
+REPORTED = ("started", "metrics", "evaluation", "warning", "verdict", "log")
 
 
 class Shipper:
@@ -87,12 +88,16 @@ class Shipper:
         return f"{self._prefix}/checkpoints/{line['examples_seen']:012d}"
 
 
-def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> None:
-    """Put the newest checkpoint that can be read where the trainer looks for it; a warning event for each that cannot."""
+def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> bool:
+    """Put the newest checkpoint where the trainer goes on from it, and the best where it finds it when it has to go back; both are
+    often one. A warning event for each that cannot be read. Whether there is any.
+    """
+    found = False
     for row in lease.patiently(_resumable, service, lease.row_id):
         target = directory / "checkpoints" / f"{row.examples_seen:012d}"
         try:
             lease.patiently(_fetch, service.storage, row, target)
+            found = True
         except (NotFound, ValueError) as error:
             shutil.rmtree(target, ignore_errors=True)
             message = (
@@ -100,14 +105,40 @@ def fetch_checkpoint(service: Service, lease: Lease, directory: Path) -> None:
             )
             log.warning("checkpoint.unusable", checkpoint=row.id, error=str(error))
             lease.write(jobs.report, [NewEvent("warning", {"code": "checkpoint_unusable", "message": message})])
-        else:
-            return
+    return found
 
 
 def _resumable(service: Service, job_id: str) -> list[Checkpoint]:
-    """Newest first."""
+    """Newest first: it and the best keep their state."""
     with service.database.reading() as session:
         return [row for row in history.checkpoints(session, job_id) if row.state_key is not None]
+
+
+def fetch_initial(service: Service, lease: Lease, initial: Document, target: Path) -> None:
+    """Put the model that a job begins with into `target`: its snapshot, and its training state while that is still kept.
+
+    Raises NotFound, and ValueError for what is not what was written.
+    """
+    key, storage = initial["snapshot_key"], service.storage
+    for name in SNAPSHOT_FILES:
+        lease.patiently(storage.get_file, f"{key}/{name}", target / name)
+    if _sha256(target / WEIGHTS) != initial["sha256"]:
+        raise ValueError("its weights are damaged")
+    state_key = lease.patiently(_state_of, service, key)
+    if state_key is None:
+        return
+    try:
+        lease.patiently(storage.get_file, state_key, target / STATE)
+        _check_state(target)
+    except (NotFound, ValueError) as error:  # the weights alone will do
+        (target / STATE).unlink(missing_ok=True)
+        log.warning("initial.without_state", snapshot=key, error=str(error))
+
+
+def _state_of(service: Service, snapshot_key: str) -> str | None:
+    with service.database.reading() as session:
+        kept = select(Checkpoint.state_key).where(Checkpoint.snapshot_key == snapshot_key)
+        return session.scalars(kept).one_or_none()
 
 
 def _fetch(storage: Storage, row: Checkpoint, target: Path) -> None:
@@ -115,11 +146,18 @@ def _fetch(storage: Storage, row: Checkpoint, target: Path) -> None:
     assert row.state_key is not None
     storage.get_file(row.state_key, target / STATE)
     storage.get_file(f"{row.snapshot_key}/{MANIFEST}", target / MANIFEST)
-    manifest = json.loads((target / MANIFEST).read_bytes())
-    with (target / STATE).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != manifest.get("state_sha256"):
+    _check_state(target)
+
+
+def _check_state(folder: Path) -> None:
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    if _sha256(folder / STATE) != manifest.get("state_sha256"):
         raise ValueError("its training state is damaged")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checkpoints(lines: list[Line]) -> list[Line]:

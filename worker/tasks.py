@@ -9,16 +9,24 @@ main process only, which with the threads pool is theirs too (tasks of the prefo
 
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
 from app import logs
 from app.queue import TASKS, celery
 from app.settings import get_settings
 from worker.preparation import prepare_next
+from worker.probing import probe_next
 from worker.service import Service
 from worker.training import train_next
 
-__all__ = ["celery", "io", "train"]
+__all__ = ["celery", "io", "probe", "train"]
 
 _services: list[Service] = []  # this process's one, from worker_init on
 
@@ -35,6 +43,21 @@ def io() -> None:
     """Prepare queued data sets, one at a time, until none is left."""
     service = _services[0]
     service.io.work(lambda environment: prepare_next(service, environment))
+
+
+@celery.task(name=TASKS["probe"])
+def probe() -> None:
+    """Measure plans, one at a time and also while jobs train, until none waits."""
+    service = _services[0]
+    service.probing.work(lambda environment: probe_next(service, environment))
+
+
+@celeryd_after_setup.connect
+def _listen(instance: Any, **_: Any) -> None:
+    """Whoever trains also measures what training would take: it is the same machine that is asked about."""
+    queues = instance.app.amqp.queues
+    if "train" in queues.consume_from:
+        queues.select_add("probe")
 
 
 @setup_logging.connect

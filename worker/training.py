@@ -7,15 +7,18 @@ from contextlib import ExitStack
 import structlog
 
 from app import jobs
+from app.errors import NotFound
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
 from models.machine import available_cores
 from worker.child import Child, Lines, thread_environment
 from worker.lease import Lease, clock
 from worker.service import Service
-from worker.shipping import Shipper, fetch_checkpoint
+from worker.shipping import Shipper, fetch_checkpoint, fetch_initial
 from worker.supervisor import Ending, Supervision, recorded
 from worker.workspace import run_directory
+
+INITIAL = "initial"  # folder of the model to begin with, in the run directory
 
 log = structlog.get_logger()
 
@@ -48,15 +51,23 @@ def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str
         directory = held.enter_context(run_directory(service.runs, f"{job.id}.{job.fence}"))
         name = f"{dataset.id}-{dataset.sha256}"
         data = lease.patiently(lambda: held.enter_context(service.datasets.files(dataset.key or "", name)))
-        fetch_checkpoint(service, lease, directory.path)
         run = {"config": job.config | {"threads": threads}, "data": str(data.resolve())}
+        if not fetch_checkpoint(service, lease, directory.path) and job.initial is not None:
+            try:
+                fetch_initial(service, lease, job.initial, directory.path / INITIAL)
+            except (NotFound, ValueError) as error:
+                message = f"The model that the job begins with, {job.initial['ref']}, cannot be used: {error}"
+                return Ending("failed", "initial", message)
+            run["initial"] = INITIAL
+        if service.settings.inception_weights is not None:
+            run["inception_weights"] = str(service.settings.inception_weights.resolve())
         (directory.path / "run.json").write_text(json.dumps(run), encoding="utf-8")
         lease.check()
         if lease.stop_reason not in {None, "yield"}:
             return Ending("stopped")
         child = held.enter_context(
             Child(
-                "worker.trainer",
+                "worker.trainer.launcher" if job.config.get("processes", 1) > 1 else "worker.trainer",
                 directory.path,
                 environment={**environment, **(thread_environment(threads) if threads else {})},
                 keep_open=[directory.lock],
@@ -78,7 +89,8 @@ def _threads(service: Service, job: Job) -> int | None:
     Sums of other numbers of threads differ in their last bits; but a job that came to fewer cores goes on all the same.
     """
     asked: int | None = job.config["threads"]
-    began_with: int = (job.fingerprint or {}).get("threads", 0)
+    began = job.fingerprint or {}  # whose threads are those of each process
+    began_with: int = began.get("threads", 0) * began.get("processes", 1)
     if asked is None and 0 < began_with <= available_cores():
         return began_with
     return asked or service.settings.default_trainer_threads()

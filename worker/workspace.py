@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from app.storage import Storage
-from worker.data import PREPARED_FILES
+from worker.data import FEATURES_FILE, PREPARED_FILES
 
 log = structlog.get_logger()
 
@@ -100,7 +100,8 @@ class DatasetCache:
         partial = path.with_name(f"{path.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for name in PREPARED_FILES:
+        optional = [FEATURES_FILE] if self._storage.exists(f"{key}/{FEATURES_FILE}") else []
+        for name in (*PREPARED_FILES, *optional):
             self._storage.get_file(f"{key}/{name}", partial / name)
         partial.rename(path)
         self._evict()

@@ -28,11 +28,12 @@ def train(
     dataset: Annotated[str, typer.Argument(help="An archive of images to upload, or the name or id of a data set.")],
     *,
     model: Annotated[str | None, typer.Option(help="The model's name; the data set's, if left out.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Where the config starts from.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Where the config starts from; auto, if left out.")] = None,
     examples: Annotated[int | None, typer.Option(min=1, help="Train on so many examples,")] = None,
     epochs: Annotated[float | None, typer.Option(help="or pass over the data so many times,")] = None,
     seconds: Annotated[float | None, typer.Option(help="or train for so long.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides every random number of the run.")] = None,
+    initial: Annotated[str | None, typer.Option(help="Begin with this model: digits, digits:3, a job's id ...")] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
@@ -41,7 +42,8 @@ def train(
         name: n for name, n in (("examples", examples), ("epochs", epochs), ("seconds", seconds)) if n is not None
     }
     with connect(url, key) as client:
-        job = client.submit(find_dataset(client, dataset), model=model, preset=preset, budget=budget or None, seed=seed)
+        data = find_dataset(client, dataset)
+        job = client.submit(data, model=model, preset=preset, budget=budget or None, seed=seed, initial=initial)
         watch(client, job)
 
 
@@ -64,6 +66,9 @@ def cancel(job: Annotated[str, typer.Argument(help="A job's id.")], url: Url = D
 def watch(client: Client, job: Job) -> None:
     """Show a job until it has ended."""
     console.print(f"Job {job.id}", highlight=False)
+    if job.preset_reason is not None:
+        preset = f"Preset {job.chosen_preset}: {job.preset_reason}"
+        console.print(preset, markup=False, highlight=False, soft_wrap=True)
     try:
         job = follow_job(client, job, console)
     except KeyboardInterrupt:

@@ -138,10 +138,13 @@ class Client:
         config: Mapping[str, Any] | None = None,
         budget: Mapping[str, float] | None = None,
         seed: int | None = None,
+        initial: str | None = None,
         priority: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Job:
-        """Submits a training job; everything but the data set has a default. `budget` is {"examples": n}, epochs or seconds."""
+        """Submits a training job; everything but the data set has a default. `budget` is {"examples": n}, epochs or seconds;
+        `initial` is the ref of a model to begin with.
+        """
         body = without_none(
             dataset=dataset,
             model=model,
@@ -149,6 +152,7 @@ class Client:
             config=config,
             budget=budget,
             seed=seed,
+            initial=initial,
             priority=priority,
             metadata=metadata,
         )

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app import tables
 from app.db import Database
 from app.errors import NotFound
+from app.exporting import Exporter
 from app.http.auth import Caller
 from app.http.events import Follower
 from app.http.films import Films
@@ -44,6 +45,7 @@ StorageDep = Annotated[Storage, _part("storage")]
 BellDep = Annotated[Bell, _part("bell")]
 FollowerDep = Annotated[Follower, _part("follower")]
 FilmsDep = Annotated[Films, _part("films")]
+ExporterDep = Annotated[Exporter, _part("exporter")]
 SamplerDep = Annotated[Sampler, _part("sampler")]
 CallerDep = Annotated[Caller, Depends(_caller)]
 

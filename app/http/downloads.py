@@ -20,9 +20,19 @@ def not_modified(request: Request, headers: Mapping[str, str]) -> Response | Non
 
 
 def send_object(
-    request: Request, storage: Storage, key: str, *, sha256: str, media_type: str, filename: str
+    request: Request,
+    storage: Storage,
+    key: str,
+    *,
+    sha256: str,
+    media_type: str,
+    filename: str,
+    size: int | None = None,
 ) -> Response:
-    """An object that never changes: whole, or the range that was asked for. Raises NotFound and RangeNotSatisfiable."""
+    """An object that never changes, or the first `size` bytes of it: whole, or the range that was asked for.
+
+    Raises NotFound and RangeNotSatisfiable.
+    """
     headers = {
         "ETag": f'"{sha256}"',
         "Accept-Ranges": "bytes",
@@ -31,7 +41,7 @@ def send_object(
     }
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
-    size = storage.size(key)
+    size = storage.size(key) if size is None else size
     part = requested_range(request, size, headers["ETag"])
     start, end = part or (0, size)
     headers["Content-Length"] = str(end - start)

@@ -20,13 +20,14 @@ from sqlalchemy.orm import Session
 from app import datasets, leases, registry
 from app.db import clock
 from app.errors import Conflict, FieldError, Invalid
-from app.jobs import plans
+from app.jobs import initials, plans, probes
 from app.jobs.history import get, list_jobs, queue_position, queue_positions
 from app.jobs.lifecycle import locked, move, note_status, refusal
 from app.jobs.plans import Plan, plan
 from app.jobs.reports import NewCheckpoint, NewEvent, record_checkpoint, report, resume_from, run_key
 from app.jobs.turns import must_yield
 from app.tables import ENDED, Checkpoint, Document, Job, new_id
+from models.presets import UNKNOWN, Hardware
 
 __all__ = [
     "NewCheckpoint", "NewEvent", "Order", "Plan", "Swept", "any_waiting", "cancel", "claim", "crashed", "delete", "fail", "get",
@@ -64,16 +65,24 @@ def submit(
     budget: Document | None = None,
     seed: int | None = None,
     priority: int = 0,
+    initial: str | None = None,
+    hardware: Hardware = UNKNOWN,
     metadata: Document | None = None,
 ) -> Job:
     """Queue a job, for the caller to ring for. Raises as `plan` does, and Invalid for a priority or metadata that cannot be kept."""
     datasets.hold(session, dataset)
-    planned = plan(session, dataset=dataset, model=model, preset=preset, config=config, budget=budget, seed=seed)
+    planned = plan(
+        session, dataset=dataset, model=model, preset=preset, config=config, budget=budget, seed=seed, initial=initial,
+        hardware=hardware,
+    )  # fmt: skip
+    initials.hold(session, planned.initial)
     time = clock(session)
     job = Job(
         id=new_id("job"), status="queued", desired="run", attempt=0, fence=0, last_seq=0, claimed_examples=0,
         priority=plans.check_priority(priority), queued_at=time, rung_at=time, created_at=time,
-        dataset_id=planned.dataset.id, model_name=planned.model, preset=planned.preset, config=planned.config,
+        dataset_id=planned.dataset.id, model_name=planned.model, config=planned.config, preset=planned.preset,
+        chosen_preset=planned.chosen_preset, preset_reason=planned.preset_reason,
+        initial=planned.initial and planned.initial.document(),
         progress={"examples_seen": 0, "examples_total": planned.examples_total}, metrics={},
         user_metadata=_checked_metadata(metadata or {}),
     )  # fmt: skip
@@ -123,12 +132,14 @@ def resume(session: Session, job_id: str) -> Job:
 def retry(session: Session, job_id: str) -> Job:
     """Queue a failed or cancelled job again, from its newest checkpoint, for the caller to ring for.
 
-    Raises NotFound, InvalidState, Gone (its data).
+    Raises NotFound, InvalidState, Gone (its data, or the model that it would begin with).
     """
     job = locked(session, job_id)
     if job.status in {"failed", "cancelled"}:
         datasets.hold(session, job.dataset_id)
         datasets.ready(session, job.dataset_id)
+        if resume_from(session, job) is None:
+            initials.check_kept(session, job)
         move(session, job, "queued", "retry")
     elif job.desired != "run" or job.status not in {"queued", "running"}:
         raise refusal(job, "be retried")
@@ -155,16 +166,15 @@ def update(
     if budget is not None:
         if job.status in {"running", "succeeded"}:
             raise refusal(job, "get another budget")
-        extended = plans.extended(session, job, budget)
-        job.config = extended.config
-        job.progress = job.progress | {"examples_total": extended.examples_total, "eta_seconds": None}
+        job.config, total = plans.extended(session, job, budget)
+        job.progress = job.progress | {"examples_total": total, "eta_seconds": None}
     if metadata is not None:
         job.user_metadata = _checked_metadata(metadata)
     return job
 
 
 def delete(session: Session, job_id: str) -> set[str]:
-    """Forget a job that does not run. Raises NotFound, InvalidState.
+    """Forget a job that does not run. Raises NotFound, InvalidState, and InUse while an unfinished job begins with a checkpoint of it.
 
     After the commit, everything in the storage under `jobs/{job_id}` is to be deleted but the keys that this returns: snapshots
     that a model version was published from.
@@ -172,6 +182,7 @@ def delete(session: Session, job_id: str) -> set[str]:
     job = locked(session, job_id)
     if job.status == "running":
         raise refusal(job, "be deleted (cancel it first)")
+    initials.check_unneeded(session, job_id)
     session.delete(job)
     return {key for snapshot in registry.published(session, job_id) for key in registry.snapshot_objects(snapshot)}
 
@@ -248,6 +259,7 @@ def sweep(session: Session) -> Swept:
     for job in lost:
         _lose(session, job, "worker_lost", "Its worker stopped answering.")
     session.flush()
+    probes.sweep(session)
     return Swept([job.id for job in lost], leases.to_ring(session, Job))
 
 

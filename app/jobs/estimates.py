@@ -1,17 +1,57 @@
-"""How long a planned job would train, by what jobs like it took."""
+"""What a planned job would need: measured by a probe, or else by what jobs like it took."""
+
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.jobs.plans import Plan
-from app.tables import Dataset, Job
+from app.tables import Dataset, Document, Job, Probe
 
 LOOKED_AT = 100  # of the newest jobs on images of the same shape
-DECIDES_SPEED = ("network", "penalties", "batch_size", "precision", "threads")  # parts of a config
+# Parts of a config.
+DECIDES_SPEED = (
+    *("network", "loss", "penalties", "augment", "batch_size", "micro_batch"),
+    *("precision", "threads", "evaluation"),
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Nulls where nothing is known, and then a `note` says why. `measured` says where and when:
+    {"worker", "fingerprint", "at"}.
+    """
+
+    parameters: Document | None = None
+    memory_bytes: int | None = None
+    examples_per_second: float | None = None
+    seconds: float | None = None
+    measured: Document | None = None
+    note: str | None = None
+
+
+def estimate(session: Session, plan: Plan, probe: Probe | None, note: str | None) -> Estimate:
+    """What the plan's probe has measured so far, if there is one; `note` says why there is none."""
+    seconds = estimated_seconds(session, plan)
+    if probe is None or probe.result is None or probe.status != "succeeded":
+        if probe is not None and probe.error is not None:
+            note = probe.error["message"]
+        return Estimate(seconds=seconds, note=note)
+    result, speed = probe.result, probe.result["examples_per_second"]
+    if plan.examples_total is not None and speed:
+        seconds = plan.examples_total / speed
+    return Estimate(
+        parameters=result["parameters"],
+        memory_bytes=result["memory_bytes"],
+        examples_per_second=speed,
+        seconds=seconds,
+        measured={"worker": result["worker"], "fingerprint": result["fingerprint"], "at": probe.finished_at},
+        note=result.get("note"),
+    )
 
 
 def estimated_seconds(session: Session, plan: Plan) -> float | None:
-    """A budget in seconds is its own estimate; any other goes by the newest job of the same networks, batch, precision and
+    """A budget in seconds is its own estimate; any other goes by the newest job of the same networks, game, batch, precision and
     threads on images of the same shape. None when there was none that got anywhere.
     """
     if plan.examples_total is None:

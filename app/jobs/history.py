@@ -11,6 +11,10 @@ from app.paging import MAX_LIMIT, decode_cursor, encode_cursor, fetch_page
 from app.tables import Checkpoint, Dataset, Document, Event, Job
 
 MAX_POINTS = 10_000
+CHARTED = (
+    "evaluation",
+    "metrics",
+)  # the kinds of event that have columns; where both have one, the later kind's counts
 
 Item = TypeVar("Item")
 
@@ -77,17 +81,35 @@ def positions(session: Session, job_ids: Collection[str]) -> dict[str, int]:
 def metrics(
     session: Session, job_id: str, keys: Collection[str] | None = None, max_points: int = 1000
 ) -> dict[str, list[Any]]:
-    """Columns over `examples_seen` in ascending order, all of one length, with None where a tick has no such value.
+    """Columns over `examples_seen` in ascending order, all of one length, with None where nothing of that name was reported.
 
-    More ticks than `max_points` (2 to 10,000) are thinned out evenly; the first and the last always stay.
+    They are of the metrics and, as far as these are plain numbers, of the evaluations. More places than `max_points` (2 to 10,000)
+    are thinned out evenly, evaluations at most to half of them; the first and the last tick of metrics always stay.
     """
-    ticks = select(Event).where(Event.job_id == job_id, Event.kind == "metrics")
-    found = session.scalars(ticks.with_only_columns(Event.seq).order_by(Event.examples_seen)).all()
-    chosen = thinned(found, max(2, min(max_points, MAX_POINTS)))
-    rows = session.scalars(ticks.where(Event.seq.in_(chosen)).order_by(Event.examples_seen)).all()
-    names = dict.fromkeys(key for row in rows for key in row.data) if keys is None else dict.fromkeys(keys)
-    columns = {name: [row.data.get(name) for row in rows] for name in names if name != "examples_seen"}
-    return {"examples_seen": [row.examples_seen for row in rows], **columns}
+    most = max(2, min(max_points, MAX_POINTS))
+    evaluated = thinned(_places(session, job_id, "evaluation"), most // 2) if most >= 4 else []
+    chosen = {*thinned(_places(session, job_id, "metrics"), most - len(evaluated)), *evaluated}
+    ticks = select(Event).where(Event.job_id == job_id, Event.kind.in_(CHARTED), Event.examples_seen.in_(chosen))
+    rows: dict[int, dict[str, Any]] = {}
+    for event in session.scalars(ticks.order_by(Event.examples_seen, Event.kind)):
+        rows[event.examples_seen or 0] = rows.get(event.examples_seen or 0, {}) | _plain(event.data)
+    names = dict.fromkeys(key for row in rows.values() for key in row) if keys is None else dict.fromkeys(keys)
+    columns = {name: [row.get(name) for row in rows.values()] for name in names if name != "examples_seen"}
+    return {"examples_seen": list(rows), **columns}
+
+
+def _places(session: Session, job_id: str, kind: str) -> Sequence[int]:
+    seen = select(Event.examples_seen).where(Event.job_id == job_id, Event.kind == kind)
+    return [place or 0 for place in session.scalars(seen.order_by(Event.examples_seen))]
+
+
+def _plain(data: Document) -> dict[str, Any]:
+    """What a column can hold: numbers, and null for what was none."""
+    return {
+        name: value
+        for name, value in data.items()
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    }
 
 
 def grids(session: Session, job_id: str) -> Sequence[Event]:

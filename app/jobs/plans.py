@@ -8,21 +8,31 @@ from sqlalchemy.orm import Session
 
 from app import datasets, names
 from app.errors import FieldError, Invalid
+from app.jobs import initials
+from app.jobs.initials import Initial
 from app.tables import Dataset, Document, Job
 from models import presets
 from models.config import DRAWN_BELOW, ConfigError, DataSpec, TrainingConfig
+from models.presets import UNKNOWN, Hardware
 
 PRIORITIES = range(-1000, 1001)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job that could be submitted. `examples_total` is None for a budget in seconds."""
+    """A job that could be submitted. `examples_total` is None for a budget in seconds.
+
+    `preset` is the one that was asked for, `chosen_preset` what "auto" came to for `preset_reason`.
+    """
 
     dataset: Dataset
+    data: DataSpec
     model: str
     preset: str
+    chosen_preset: str
+    preset_reason: str | None
     config: Document
+    initial: Initial | None
     examples_total: int | None
 
 
@@ -35,31 +45,41 @@ def plan(
     config: Document | None = None,
     budget: Document | None = None,
     seed: int | None = None,
+    initial: str | None = None,
+    hardware: Hardware = UNKNOWN,
 ) -> Plan:
-    """Resolve a request into a whole config that fits the data set, given by id or name.
+    """Resolve a request into a whole config that fits the data set, given by id or name, and the model to begin with.
 
-    Raises NotFound or Gone without such a data set, InvalidState while it is not ready, and Invalid with pointers to the fields.
+    Raises NotFound or Gone without such a data set or model, InvalidState while it is not ready, and Invalid with pointers to the
+    fields.
     """
     source = datasets.ready(session, dataset)
     model = source.name if model is None else names.validate(model, "#/model")
     spec = datasets.spec(source)
-    overrides = config or {}
-    preset = presets.DEFAULT_PRESET if preset is None else preset
+    began_with = None if initial is None else initials.find(session, initial)
+    overrides = initials.with_options(began_with, config or {})
     if seed is None and "seed" not in overrides:
         seed = secrets.randbelow(DRAWN_BELOW)
-    resolved = _resolve(preset, overrides, spec, budget=budget, seed=seed)
-    return Plan(source, model, preset, resolved.model_dump(mode="json"), resolved.budget.total(spec.examples))
+    preset = presets.DEFAULT_PRESET if preset is None else preset
+    chosen, reason = presets.choose_preset(spec, hardware) if preset == presets.AUTO else (preset, None)
+    resolved = _resolve(chosen, overrides, spec, budget=budget, seed=seed, hardware=hardware)
+    if began_with is not None:
+        initials.check(began_with, resolved.network, spec)
+    total = resolved.budget.total(spec.examples)
+    return Plan(source, spec, model, preset, chosen, reason, resolved.model_dump(mode="json"), began_with, total)
 
 
-def extended(session: Session, job: Job, budget: Document) -> Plan:
-    """The job's plan with another budget, checked as a new one would be. Raises Invalid, also for one already used up."""
-    source = session.get_one(Dataset, job.dataset_id)
+def extended(session: Session, job: Job, budget: Document) -> tuple[Document, int | None]:
+    """The job's config with another budget, checked as a new one would be, and the examples that it comes to. Raises Invalid, also
+    for one already used up.
+    """
+    data = datasets.spec(session.get_one(Dataset, job.dataset_id))
     overrides = {name: value for name, value in job.config.items() if name != "budget"}
-    resolved = _resolve(job.preset, overrides, datasets.spec(source), budget=budget, seed=None)
-    total = resolved.budget.total(datasets.spec(source).examples)
+    resolved = _resolve(job.chosen_preset or job.preset, overrides, data, budget=budget)
+    total = resolved.budget.total(data.examples)
     _check_left("examples", total, job.progress.get("examples_seen"))
     _check_left("seconds", resolved.budget.seconds, job.progress.get("elapsed_seconds"))
-    return Plan(source, job.model_name, job.preset, resolved.model_dump(mode="json"), total)
+    return resolved.model_dump(mode="json"), total
 
 
 def _check_left(unit: str, budget: float | None, used: float | None) -> None:
@@ -76,20 +96,27 @@ def check_priority(priority: int) -> int:
     raise Invalid(f"{priority} is no priority: {detail}.", errors=[FieldError("#/priority", detail)])
 
 
-def _resolve(preset: str, overrides: dict[str, Any], spec: DataSpec, **fixed: Any) -> TrainingConfig:
+def _resolve(
+    preset: str,
+    overrides: dict[str, Any],
+    spec: DataSpec,
+    *,
+    hardware: Hardware = UNKNOWN,
+    **beside: Any,
+) -> TrainingConfig:
     if preset not in presets.PRESETS:
-        detail = f"there is no preset {preset[:100]!r}; there are {', '.join(presets.PRESETS)}"
+        detail = f"there is no preset {preset[:100]!r}; there are {presets.AUTO}, {', '.join(presets.PRESETS)}"
         raise Invalid(f"Unknown preset: {detail}.", errors=[FieldError("#/preset", detail)])
     try:
-        return presets.resolve(preset, overrides, spec, **fixed)
+        return presets.resolve(preset, overrides, spec, hardware=hardware, **beside)
     except ConfigError as error:
-        errors = [FieldError(_pointer(pointer, fixed), detail) for pointer, detail in error.errors]
+        errors = [FieldError(_pointer(pointer, beside), detail) for pointer, detail in error.errors]
         first = f"{errors[0].pointer.removeprefix('#/')}: {errors[0].detail}"
         count = f" ({len(errors)} faults)" if len(errors) > 1 else ""
         raise Invalid(f"The job cannot be trained as asked{count}. {first}", errors=errors) from error
 
 
-def _pointer(pointer: str, fixed: dict[str, Any]) -> str:
+def _pointer(pointer: str, beside: dict[str, Any]) -> str:
     """Where in the request a part of the config came from: budget and seed also stand beside the config."""
     part = pointer.split("/")[1] if "/" in pointer else ""
-    return f"#{pointer}" if fixed.get(part) is not None else f"#/config{pointer}"
+    return f"#{pointer}" if beside.get(part) is not None else f"#/config{pointer}"

@@ -13,8 +13,14 @@ from app.db import clock
 from app.jobs.lifecycle import append
 from app.tables import Checkpoint, Document, Event, Job, new_id
 
-TICKS = ("metrics", "grid", "checkpoint")  # one row for each examples_seen: a resumed stretch does not appear twice
-KINDS = frozenset({"started", "metrics", "grid", "warning", "verdict", "log"})
+TICKS = (
+    "metrics",
+    "grid",
+    "evaluation",
+    "checkpoint",
+)  # one row for each examples_seen: a resumed stretch does not appear twice
+KINDS = frozenset({"started", "metrics", "grid", "evaluation", "warning", "verdict", "log"})
+TIMED = ("metrics", "evaluation")  # kinds whose data says when it was
 PROGRESS = ("examples_total", "examples_per_second", "eta_seconds")
 
 
@@ -65,7 +71,7 @@ def report(session: Session, job_id: str, fence: int, events: Iterable[NewEvent]
 def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpoint) -> list[str]:
     """Make a stored checkpoint count; returns the storage keys of training state that is no longer needed. Raises LeaseLost.
 
-    It takes the place of one of the same examples_seen from an earlier claim. The best keeps its state, and so does the newest
+    The evaluation that was reported for the same examples_seen becomes its own. It takes the place of one of the same examples_seen from an earlier claim. The best keeps its state, and so does the newest
     that has one.
     """
     job = leases.held(session, Job, job_id, fence)
@@ -80,6 +86,7 @@ def record_checkpoint(session: Session, job_id: str, fence: int, new: NewCheckpo
     for column, value in vars(new).items():
         setattr(row, column, value)
     row.fence, row.created_at = fence, clock(session)
+    row.evaluation = _evaluation_at(session, job, new.examples_seen)
     every = [*(other for other in rows if other is not old), row]
     unneeded += _prune(every)
     # It may have taken longer to store than the metrics that came after it.
@@ -126,6 +133,11 @@ def _prune(checkpoints: Sequence[Checkpoint]) -> list[str | None]:
     return unneeded
 
 
+def _evaluation_at(session: Session, job: Job, examples_seen: int) -> Document | None:
+    at = (Event.job_id == job.id, Event.kind == "evaluation", Event.examples_seen == examples_seen)
+    return session.scalars(select(Event.data).where(*at)).one_or_none()
+
+
 def _start(session: Session, job: Job, event: NewEvent) -> None:
     """The engine that a job's results are exact for is the one that it began from nothing with."""
     append(session, job, "log", {"message": "started"} | event.data, event.examples_seen)
@@ -142,6 +154,8 @@ def _advance(job: Job, event: NewEvent) -> None:
     job.progress = job.progress | progress
     if event.kind == "metrics":
         job.metrics = event.data
+    if event.kind == "evaluation":
+        job.evaluation = event.data
     if event.kind == "verdict":
         job.verdict = event.data
 
@@ -150,7 +164,7 @@ def _checked(event: NewEvent) -> NewEvent:
     """The event as it may be stored: JSON knows no NaN and no infinity, and a diverging loss is one."""
     if event.kind not in KINDS:
         raise ValueError(f"a claim reports no event of kind {event.kind!r}")
-    elapsed = {"elapsed_seconds": event.elapsed_seconds} if event.kind == "metrics" else {}
+    elapsed = {"elapsed_seconds": event.elapsed_seconds} if event.kind in TIMED else {}
     return NewEvent(event.kind, _finite(elapsed | event.data), event.examples_seen, event.elapsed_seconds)
 
 

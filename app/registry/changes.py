@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 from app import names
 from app.db import clock
 from app.errors import FieldError, InUse, Invalid, NotFound
-from app.registry.references import LIVE, get_model, living, parse
-from app.tables import Checkpoint, ModelAlias, ModelVersion
-from models.manifest import MANIFEST, WEIGHTS
+from app.registry.references import LIVE, get_checkpoint, get_model, living, parse
+from app.tables import ENDED, Checkpoint, Job, ModelAlias, ModelVersion
+from models.manifest import MANIFEST, ONNX, WEIGHTS
 
 SNAPSHOT_FILES = (WEIGHTS, MANIFEST)
 RESERVED_ALIAS = "latest"  # what a bare name means already
@@ -39,7 +39,7 @@ def delete_alias(session: Session, name: str, alias: str) -> None:
 def delete(session: Session, ref: str) -> list[str]:
     """Delete a version (`name:3`) or all of them (`name`); gives the object keys to delete once this has committed.
 
-    Raises NotFound, Gone, Invalid (an alias or an id), and InUse while an alias points at one.
+    Raises NotFound, Gone, Invalid (an alias or an id), and InUse while an alias points at one or an unfinished job begins with it.
     """
     name, number, alias = parse(ref)
     if alias is not None or ref.startswith(names.ID_PREFIXES):
@@ -53,6 +53,8 @@ def delete(session: Session, ref: str) -> list[str]:
         raise InUse(
             f"{', '.join(f'{name}@{alias}' for alias in holding)} points at it: move or delete the alias first."
         )
+    if needing := beginning_with(session, [f"{name}:{version}" for version in numbers]):
+        raise InUse(f"{', '.join(needing)} begins with it: cancel what needs it, or wait until it ends.")
     moment = clock(session)
     for version in doomed:
         version.deleted_at = moment
@@ -63,6 +65,24 @@ def delete(session: Session, ref: str) -> list[str]:
         select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(snapshots), LIVE),
     )
     return [key for snapshot in sorted(snapshots - set(session.scalars(kept))) for key in snapshot_objects(snapshot)]
+
+
+def hold(session: Session, label: str) -> None:
+    """Hold a version (`name:3`) or a checkpoint against deletion until the transaction ends. Raises NotFound and Gone."""
+    if label.startswith(names.ID_PREFIXES):
+        job_id = get_checkpoint(session, label).job_id  # with which it goes
+        if session.get(Job, job_id, with_for_update={"read": True}, populate_existing=True) is None:
+            raise NotFound(f"Checkpoint {label} was deleted with its job.")
+        return
+    name, number, _ = parse(label)
+    assert number is not None, "a label names one version for ever"
+    living(session.get(ModelVersion, (name, number), with_for_update={"read": True}), name, number)
+
+
+def beginning_with(session: Session, labels: Sequence[str]) -> Sequence[str]:
+    """Some of the unfinished jobs that begin with one of these versions (`name:3`) or checkpoints."""
+    needing = select(Job.id).where(Job.initial["ref"].as_string().in_(labels), Job.status.not_in(ENDED))
+    return session.scalars(needing.order_by(Job.created_at).limit(3)).all()
 
 
 def _held(session: Session, name: str, number: int) -> ModelVersion:
@@ -85,5 +105,5 @@ def published(session: Session, job_id: str) -> Sequence[str]:
 
 
 def snapshot_objects(snapshot_key: str) -> list[str]:
-    """The object keys of a snapshot."""
-    return [f"{snapshot_key}/{name}" for name in SNAPSHOT_FILES]
+    """The object keys of a snapshot, and of what may have been exported from it."""
+    return [f"{snapshot_key}/{name}" for name in (*SNAPSHOT_FILES, ONNX)]

@@ -28,6 +28,7 @@ def publish(session: Session, *, name: str, checkpoint: Checkpoint, job: Job) ->
             checkpoint_id=checkpoint.id,
             examples_seen=checkpoint.examples_seen,
             kid=checkpoint.kid,
+            evaluation=checkpoint.evaluation,
             info=info,
             created_at=clock(session),
         )

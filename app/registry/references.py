@@ -32,6 +32,7 @@ class Resolved:
     pinned: bool
     examples_seen: int
     kid: float | None
+    evaluation: Document | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def _resolved(ref: str, row: Checkpoint | ModelVersion, *, label: str, info: Doc
         pinned=pinned,
         examples_seen=row.examples_seen,
         kid=row.kid,
+        evaluation=row.evaluation,
     )
 
 
@@ -129,6 +131,7 @@ def describe(job: Job, dataset: Dataset) -> Document:
     classes = [entry["name"] for entry in dataset.classes or []]
     return {
         "family": network["family"],
+        "network": network,
         "height": dataset.height,
         "width": dataset.width,
         "channels": dataset.channels,

@@ -1,20 +1,21 @@
 """Jobs: submit, look, steer."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
-from app import jobs, tables
+from app import jobs, tables, workers
 from app.db import Database
 from app.http.clearing import clearing
 from app.http.deps import BellDep, DatabaseDep, StorageDep, find_job
-from app.http.idempotency import Created, OnceDep
+from app.http.dry_runs import dry_run as run_dry
+from app.http.idempotency import Created, Once, OnceDep
 from app.http.parameters import NAME_OR_ID, Cursor, JobRef, Limit
 from app.http.routing import StrictRoute
-from app.jobs import estimates
 from app.paging import DEFAULT_LIMIT
 from app.queue import Bell
 from app.schemas.base import Page, Responses, problems
@@ -22,7 +23,7 @@ from app.schemas.jobs import Job, JobPlan, JobRequest, JobUpdate, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
-PLANNED = {"dataset", "model", "preset", "config", "budget", "seed"}  # the rest changes nothing about a plan
+PLANNED = {"dataset", "model", "preset", "config", "budget", "seed", "initial"}  # the rest changes nothing about a plan
 PLAN: Responses = {200: {"model": JobPlan, "description": "The dry run"}}
 VERB = problems(404, 409, 422)
 
@@ -34,27 +35,40 @@ VERB = problems(404, 409, 422)
     responses=PLAN | problems(404, 409, 410, 422),
     summary="Submit a job",
 )
-def submit_job(
+async def submit_job(
     body: JobRequest,
     database: DatabaseDep,
     bell: BellDep,
     once: OnceDep,
-    dry_run: Annotated[bool, Query(description="Store nothing: answer with what the job would be.")] = False,
+    dry_run: Annotated[
+        bool,
+        Query(description="Submit nothing: answer with what the job would be, need and take, measured on a worker."),
+    ] = False,
 ) -> JSONResponse:
     """Trains a model on a data set that is `ready`. The data set alone is enough; everything else has a default.
 
     The job is kept, and will run, also when no worker is there yet.
+
+    A dry run waits up to ten seconds for a worker that builds the networks and trains a few steps. What nobody has measured
+    by then is null, and `note` says why.
     """
     asked = body.model_dump(mode="json", exclude_none=True)
     if dry_run:
-        with database.reading() as session:
-            plan = jobs.plan(session, **{name: asked[name] for name in asked.keys() & PLANNED})
-            seconds = estimates.estimated_seconds(session, plan)
-            return JSONResponse(JobPlan.of(plan, seconds).model_dump(mode="json"))
-    with database.writing() as session:
-        response = once.answer(session, asked, lambda: _created(session, jobs.submit(session, **asked)))
+        planned = {name: asked[name] for name in asked.keys() & PLANNED}
+        plan, estimate = await run_dry(database, bell, planned)
+        return JSONResponse(JobPlan.of(plan, estimate).model_dump(mode="json"))
+    response = await run_in_threadpool(_submit, database, once, asked)
     bell.ring("train")
     return response
+
+
+def _submit(database: Database, once: Once, asked: dict[str, Any]) -> JSONResponse:
+    with database.writing() as session:
+
+        def create() -> Created:
+            return _created(session, jobs.submit(session, **asked, hardware=workers.hardware(session)))
+
+        return once.answer(session, asked, create)
 
 
 def _created(session: Session, row: tables.Job) -> Created:

@@ -1,14 +1,16 @@
 """Models: versions, aliases, downloads."""
 
-from typing import Annotated, Literal
+import hashlib
+from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
 from app import registry
+from app.exporting import Exporter
 from app.http.clearing import clearing
-from app.http.deps import DatabaseDep, StorageDep
+from app.http.deps import DatabaseDep, ExporterDep, StorageDep
 from app.http.downloads import send_object
 from app.http.parameters import AliasName, Cursor, Limit, ModelName, ModelRef
 from app.http.routing import StrictRoute
@@ -16,12 +18,19 @@ from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import Page, binary, problems
 from app.schemas.models import Alias, AliasRequest, Model, Snapshot
+from app.storage import Storage
+from models.manifest import MANIFEST, WEIGHTS
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
-MEDIA_TYPE = "application/octet-stream"
-FILE = binary(MEDIA_TYPE)
-FILE[206] = FILE[200] | {"description": "The range that was asked for"}
+FileFormat = Literal["safetensors", "manifest", "onnx"]
+
+EXTENSIONS: dict[FileFormat, str] = {"safetensors": "safetensors", "manifest": "json", "onnx": "onnx"}
+BINARY, JSON = "application/octet-stream", "application/json"
+FILE = binary(BINARY)
+FILE[200]["content"][JSON] = {"schema": {"type": "object"}}
+FILE[206] = binary(BINARY)[200] | {"description": "The range that was asked for"}
+FILE[206]["content"][JSON] = {"schema": {}}
 
 
 @router.get("", responses=problems(422), summary="List models")
@@ -74,7 +83,7 @@ def delete_alias(name: ModelName, alias: AliasName, database: DatabaseDep) -> No
 @router.get(
     "/{ref}/download",
     response_class=Response,
-    responses=FILE | problems(404, 409, 410, 416, 422),
+    responses=FILE | problems(404, 409, 410, 416, 422, 429, 500, 501, 507),
     summary="Download a model",
 )
 def download_model(
@@ -82,16 +91,48 @@ def download_model(
     ref: ModelRef,
     database: DatabaseDep,
     storage: StorageDep,
-    file_format: Annotated[Literal["safetensors"], Query(alias="format")] = "safetensors",
+    exporter: ExporterDep,
+    file_format: Annotated[FileFormat, Query(alias="format")] = "safetensors",
 ) -> Response:
-    """The generator's weights. The ETag is their sha256; a broken download goes on with `Range`."""
+    """The generator in one of three files. The ETag is the file's sha256; a broken download goes on with `Range`.
+
+    - `safetensors`: the weights, as they are stored.
+    - `manifest`: what they are: network, classes, config, data set hash, metrics. Saved as `model.json` in one folder with the
+      weights as `generator.safetensors`, it is all that `models.generator.load_generator(folder)` needs to sample in Python.
+    - `onnx`: the whole generator for ONNX Runtime and the like, opset 18. From `z`, float32 [n, z_dim] of standard normal values,
+      and for a conditional model `labels`, int64 [n] with the numbers of classes, it makes `images`, float32 [n, C, H, W] in
+      [-1, 1]. It is made when it is first asked for, which takes some seconds, and is compared with our own images for every
+      class before it is given out: the metadata say how large the difference was, beside `family`, `classes`, `dataset_sha256`,
+      `generator_sha256` and `ganvil_version`.
+    """
     with database.reading() as session:
         found = registry.resolve(session, ref)
+    file = _find_file(storage, exporter, found, file_format)
     return send_object(
         request,
         storage,
-        f"{found.snapshot_key}/generator.{file_format}",
-        sha256=found.sha256,
-        media_type=MEDIA_TYPE,
-        filename=f"{found.label.replace(':', '-')}.{file_format}",
+        file.key,
+        size=file.size,
+        sha256=file.sha256,
+        media_type=JSON if file_format == "manifest" else BINARY,
+        filename=f"{found.label.replace(':', '-')}.{EXTENSIONS[file_format]}",
     )
+
+
+class _File(NamedTuple):
+    """An object, or the first `size` bytes of one."""
+
+    key: str
+    size: int | None
+    sha256: str
+
+
+def _find_file(storage: Storage, exporter: Exporter, found: registry.Resolved, file_format: FileFormat) -> _File:
+    match file_format:
+        case "safetensors":
+            return _File(f"{found.snapshot_key}/{WEIGHTS}", None, found.sha256)
+        case "manifest":
+            key = f"{found.snapshot_key}/{MANIFEST}"
+            return _File(key, None, hashlib.sha256(storage.get_bytes(key)).hexdigest())
+        case "onnx":
+            return _File(*exporter.onnx(found))

@@ -78,7 +78,9 @@ def get_job_metrics(
     ] = None,
     max_points: Annotated[int, Query(ge=2, le=history.MAX_POINTS, description="More are thinned out evenly.")] = 1000,
 ) -> Metrics:
-    """Losses, logits, penalties and speed over `examples_seen`, as columns of equal length."""
+    """Losses, logits, penalties and speed over `examples_seen`, and KID and what else the evaluations found, as columns of equal
+    length.
+    """
     with database.reading() as session:
         return Metrics(columns=history.metrics(session, find_job(session, job).id, keys, max_points))
 

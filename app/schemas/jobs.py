@@ -5,18 +5,26 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field
 
 from app import tables
-from app.jobs import plans
+from app.jobs import estimates, plans
 from app.schemas.base import Body, Failure, JsonObject, Metadata, Text, Time, View
 from app.schemas.datasets import Name
+from app.schemas.evaluations import Evaluation
+from app.schemas.models import REF_PATTERN
 from models import config
 from models.config import Seed
 from models.presets import DEFAULT_PRESET
 
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
-EventKind = Literal["status", "metrics", "grid", "checkpoint", "warning", "verdict", "log"]
+EventKind = Literal["status", "metrics", "grid", "evaluation", "checkpoint", "warning", "verdict", "log"]
 Priority = Annotated[
     int, Field(ge=plans.PRIORITIES[0], le=plans.PRIORITIES[-1], description="Higher goes first, and displaces lower.")
 ]
+
+VERDICT = {
+    "verdict": "collapsed",
+    "message": "The samples have become alike: they differ from one another 4% as much as the real images do.",
+    "figures": {"spread": 0.04, "duplicates": 0.93, "coverage": 0.02},
+}
 
 
 class Budget(config.Budget):
@@ -38,6 +46,15 @@ class JobRequest(Body):
     config: JsonObject | None = Field(None, description="What to change in the preset: GET /v1/presets has the schema.")
     budget: Budget | None = None
     seed: Seed | None = Field(None, description="Of everything random; by default drawn.")
+    initial: Annotated[Text, Field(pattern=REF_PATTERN)] | None = Field(
+        None,
+        description=(
+            "A model to begin with instead of random weights: `name`, `name:3`, `name@alias`, a checkpoint's id or a job's. Its"
+            " network's options become the job's, and its images must be of the data set's shape; classes may differ. It"
+            " cannot be deleted before the job has ended."
+        ),
+        examples=["digits:3"],
+    )
     priority: Priority = 0
     metadata: Metadata | None = None
 
@@ -80,7 +97,15 @@ class Job(View):
     )
     dataset: str = Field(description="The data set's id.")
     model: str = Field(description="The model that success publishes to.")
-    preset: str
+    preset: str = Field(description="As it was asked for.")
+    chosen_preset: str | None = Field(description="What `auto` came to.", examples=["fast"])
+    preset_reason: str | None = Field(
+        description="Why `auto` came to that.",
+        examples=["1,797 images of 8 x 8 with 10 classes, and no GPU: a small network that learns quickly."],
+    )
+    initial: str | None = Field(
+        description="The model that it begins with, by its lasting name.", examples=["digits:3"]
+    )
     priority: int
     queue_position: int | None = Field(description="1 is next; null unless it is queued.")
     attempt: int = Field(description="Runs that were lost since the last progress.")
@@ -88,7 +113,11 @@ class Job(View):
     worker: str | None
     progress: Progress
     metrics: dict[str, Any] = Field(description="The newest ones.")
-    verdict: dict[str, Any] | None
+    evaluation: Evaluation = Field(description="The newest one.")
+    verdict: dict[str, Any] | None = Field(
+        description="The newest one: `healthy`, `diverged`, `collapsed` or `plateaued`, in a sentence, with the figures.",
+        examples=[VERDICT],
+    )
     error: Failure | None
     config: dict[str, Any] = Field(description="The whole configuration, as it was resolved.")
     fingerprint: dict[str, Any] | None = Field(description="The engine that results are exact for.")
@@ -104,6 +133,7 @@ class Job(View):
             "dataset": row.dataset_id,
             "model": row.model_name,
             "metadata": row.user_metadata,
+            "initial": row.initial and row.initial["ref"],
             "progress": Progress.of(row.progress),
             "queue_position": queue_position,
         }
@@ -111,30 +141,61 @@ class Job(View):
         return cls.model_validate(same | own)
 
 
+class Parameters(View):
+    """Numbers that are learned."""
+
+    generator: int
+    discriminator: int
+
+
+class Measured(View):
+    """Where and when a probe ran."""
+
+    worker: str
+    fingerprint: dict[str, Any] = Field(description="The engine that it ran under.")
+    at: Time
+
+
 class JobPlan(View):
-    """What a submission would become. Nothing was stored."""
+    """What a submission would become. No job was stored. What nobody has measured is null, and `note` says why."""
 
     dataset: str = Field(description="The data set's id.")
     model: str
-    preset: str
+    preset: str = Field(description="As it was asked for.")
+    chosen_preset: str = Field(description="What `auto` came to.", examples=["fast"])
+    preset_reason: str | None = Field(description="Why `auto` came to that.")
+    initial: str | None = Field(description="The model that it would begin with, by its lasting name.")
     config: dict[str, Any]
     examples_total: int | None = Field(description="What the budget comes to; null for one in seconds.")
     epochs: float | None = Field(description="The same in passes over the data set.")
-    estimated_seconds: float | None = Field(
-        description="Of training, going by the newest job of the same networks and image size; null when there was none."
+    parameters: Parameters | None = Field(examples=[{"generator": 731_969, "discriminator": 662_401}])
+    memory_bytes: int | None = Field(
+        description="At the most, while training: of the GPU where there is one, else of the machine.",
+        examples=[734_003_200],
     )
+    examples_per_second: float | None = Field(description="Measured by a short probe.", examples=[1310.5])
+    estimated_seconds: float | None = Field(
+        description="Of training, by the measured speed, or else by that of the newest job like it; null when neither is known."
+    )
+    measured: Measured | None
+    note: str | None = Field(description="What to know about these figures, or why there are none.")
 
     @classmethod
-    def of(cls, plan: plans.Plan, estimated_seconds: float | None) -> Self:
+    def of(cls, plan: plans.Plan, estimate: estimates.Estimate) -> Self:
         total, size = plan.examples_total, plan.dataset.examples
+        known = {name: value for name, value in vars(estimate).items() if name != "seconds"}
         return cls(
             dataset=plan.dataset.id,
             model=plan.model,
             preset=plan.preset,
+            chosen_preset=plan.chosen_preset,
+            preset_reason=plan.preset_reason,
+            initial=plan.initial and plan.initial.model.label,
             config=plan.config,
             examples_total=total,
             epochs=round(total / size, 4) if total and size else None,
-            estimated_seconds=None if estimated_seconds is None else round(estimated_seconds, 1),
+            estimated_seconds=None if estimate.seconds is None else round(estimate.seconds, 1),
+            **known,
         )
 
 
@@ -166,9 +227,11 @@ class EventPage(View):
 
 
 class Metrics(View):
-    """Metrics as columns of equal length; a value is null where its metric was not reported."""
+    """Metrics and evaluations as columns of equal length; a value is null where it was not reported."""
 
-    columns: dict[str, list[float | None]]
+    columns: dict[str, list[float | None]] = Field(
+        examples=[{"examples_seen": [6400, 12800], "loss_g": [1.92, 1.71], "kid": [None, 0.0123]}]
+    )
 
 
 def grid_url(job_id: str, examples_seen: int | None) -> str:
@@ -197,6 +260,7 @@ class Checkpoint(View):
     resumable: bool = Field(description="Whether training state remains: the newest and the best keep it.")
     best: bool
     kid: float | None
+    evaluation: Evaluation
     sha256: str = Field(description="Of generator.safetensors.")
     size: int = Field(description="Bytes of generator.safetensors.")
     created_at: Time

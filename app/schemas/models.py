@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from app import registry, tables
 from app.schemas.base import MAX_INTEGER, Body, Time, View
 from app.schemas.datasets import Name
+from app.schemas.evaluations import Evaluation
 
 REF_PATTERN = r"^[A-Za-z0-9._:@-]{1,160}$"
 REF_DESCRIPTION = (
@@ -26,7 +27,8 @@ class ModelVersion(View):
     checkpoint: str | None
     examples_seen: int
     kid: float | None
-    info: dict[str, Any] = Field(description="Family, shape, classes and data set.")
+    evaluation: Evaluation
+    info: dict[str, Any] = Field(description="Family, network, shape, classes and data set.")
     created_at: Time
 
     @classmethod
@@ -62,7 +64,8 @@ class Snapshot(View):
     sha256: str
     examples_seen: int
     kid: float | None
-    info: dict[str, Any] = Field(description="Family, shape, classes and data set.")
+    evaluation: Evaluation
+    info: dict[str, Any] = Field(description="Family, network, shape, classes and data set.")
     model: Model | None = Field(description="The published model that it is a version of.")
 
     @classmethod

@@ -26,7 +26,9 @@ class Worker(View):
     id: str
     slots: int
     busy: int
-    device: str
+    device: str = Field(examples=["1 GPU"])
+    gpus: int | None
+    cores: int | None = Field(description="CPU cores that it may use.")
     started_at: Time
     seen_at: Time
 
@@ -47,6 +49,8 @@ class Preset(View):
     name: str
     summary: str
     config: dict[str, Any]
+    few: dict[str, Any] = Field(description="What changes where there are few examples.")
+    cuda: dict[str, Any] | None = Field(description="What takes the place of `config` on a GPU.")
 
 
 class Family(View):
@@ -54,6 +58,8 @@ class Family(View):
 
     name: str
     summary: str
+    game: Literal["adversarial", "variational"] = Field(description="What it learns by.")
+    mixes_batch: bool = Field(description="Whether a batch has to be taken whole, as under batch normalisation.")
     options: dict[str, Any] = Field(description="JSON schema of `config.network`.")
 
 
@@ -61,6 +67,7 @@ class Presets(View):
     """What a job's `preset` and `config` can be."""
 
     data: list[Preset]
+    default: str = Field(description="For who names none: `auto` picks one by the data and the hardware.")
     config_schema: dict[str, Any] = Field(description="JSON schema of a whole `config`.")
 
 

@@ -73,7 +73,7 @@ def checkpoint_objects(job: Job, examples_seen: int = 320) -> list[str]:
     """The keys of a checkpoint's state and of its snapshot."""
     new = new_checkpoint(job, examples_seen)
     assert new.state_key is not None
-    return [new.state_key, *registry.snapshot_objects(new.snapshot_key)]
+    return [new.state_key, *(f"{new.snapshot_key}/{name}" for name in registry.SNAPSHOT_FILES)]
 
 
 def grid_key(job: Job, examples_seen: int = 320) -> str:

@@ -34,7 +34,7 @@ def bell(settings: Settings, server: RedisServer) -> Iterator[Bell]:
         yield bell
 
 
-@pytest.mark.parametrize("queue", ["train", "io"])
+@pytest.mark.parametrize("queue", list(TASKS))
 def test_a_ring_is_one_message(bell: Bell, client: redis.Redis, queue: str) -> None:
     """A ring puts one JSON message without arguments, with the name of the task, into its queue."""
     bell.ring(queue)

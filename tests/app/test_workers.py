@@ -1,11 +1,12 @@
 from app import workers
 from app.db import Database
 from app.tables import Worker
+from models.presets import UNKNOWN, Hardware
 
 
-def beat(database: Database, worker: str, busy: int = 0) -> None:
+def beat(database: Database, worker: str, busy: int = 0, gpus: int = 0, cores: int = 2) -> None:
     with database.writing() as session:
-        workers.beat(session, worker=worker, slots=2, busy=busy, device="CPU")
+        workers.beat(session, worker=worker, slots=2, busy=busy, device="CPU", gpus=gpus, cores=cores)
 
 
 def heard(database: Database) -> list[tuple[str, int]]:
@@ -32,3 +33,14 @@ def test_silent_workers_are_not_listed(any_database: Database) -> None:
     assert heard(any_database) == []
     beat(any_database, "a:1")
     assert heard(any_database) == [("a:1", 0)]
+
+
+def test_presets_are_chosen_for_the_best_that_lives(any_database: Database) -> None:
+    """What plans go by is a GPU if a living worker has one, and the most cores; an ordinary CPU while nobody lives."""
+    found = []
+    for worker, gpus, cores in (("", 0, 0), ("a:1", 0, 2), ("b:2", 0, 8), ("c:3", 1, 4)):
+        if worker:
+            beat(any_database, worker, gpus=gpus, cores=cores)
+        with any_database.reading() as session:
+            found.append(workers.hardware(session))
+    assert found == [UNKNOWN, Hardware("cpu", 2), Hardware("cpu", 8), Hardware("cuda", 8)]

@@ -4,13 +4,17 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from app import datasets
+from app.storage import Storage
 from app.tables import Dataset
+from tests.s3 import BUCKET, CREDENTIALS, s3_server
 from tests.servers import wait_until
-from worker.data import PREPARED_FILES
+from worker.data import FEATURES_FILE, PREPARED_FILES
 from worker.preparation import limits, prepare_next
 from worker.service import Service
+from worker.workspace import DatasetCache
 
 
 def dataset_of(service: Service, dataset_id: str) -> Dataset:
@@ -38,12 +42,36 @@ def test_builtin_is_prepared(service: Service) -> None:
     assert prepare_next(service, {})
     dataset = dataset_of(service, dataset_id)
     assert (dataset.status, dataset.examples, dataset.key) == ("succeeded", 1797, f"datasets/{dataset_id}/1")
-    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in PREPARED_FILES)
+    names = (FEATURES_FILE, *PREPARED_FILES)  # ten classes are enough for a classifier of them
+    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in names)
     described = json.loads(service.storage.get_bytes(f"{dataset.key}/dataset.json"))
     assert described["sha256"] == dataset.sha256
     path = service.storage.local_path(f"{dataset.key}/examples.npy")
     assert np.load(path, mmap_mode="r").shape == (1797, dataset.height, dataset.width, 1)  # type: ignore[arg-type]
     assert list(service.runs.iterdir()) == []
+
+
+def test_classifier_is_fetched_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a remote storage a data set comes with its classifier, and without one as the last release prepared it."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3_server() as endpoint:
+        storage = Storage(f"s3://{BUCKET}/files?endpoint={endpoint}&region=us-east-1")
+        for key, names in (("with", (FEATURES_FILE, *PREPARED_FILES)), ("without", PREPARED_FILES)):
+            for name in names:
+                storage.put_bytes(f"{key}/{name}", name.encode())
+            with DatasetCache(tmp_path, storage).files(key, key) as path:
+                assert {file.name: file.read_text() for file in path.iterdir()} == {name: name for name in names}
+
+
+def test_data_without_a_classifier_is_stored(service: Service, tmp_path: Path) -> None:
+    """Images that no classifier can be trained on become a data set of the three files alone."""
+    np.savez(tmp_path / "pictures.npz", images=np.zeros((3, 8, 8), np.uint8))
+    dataset_id = register(service, tmp_path / "pictures.npz")
+    assert prepare_next(service, {})
+    dataset = dataset_of(service, dataset_id)
+    assert (dataset.status, dataset.examples) == ("succeeded", 3)
+    assert sorted(service.storage.list(dataset.key or "")) == sorted(f"{dataset.key}/{name}" for name in PREPARED_FILES)
 
 
 def test_what_is_no_archive_is_refused(service: Service, tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_worker_lives_until_its_tasks_have_ended(service: Service) -> None:
     assert seen_at(service) == 0.0
 
 
+def test_worker_says_what_it_trains_on(service: Service) -> None:
+    """Its cores and GPUs, by which presets are chosen elsewhere."""
+    with closing(service):
+        service.start()
+        wait_until(lambda: seen_at(service))
+        with service.database.reading() as session:
+            row = session.scalars(select(Worker)).one()
+        assert (row.gpus, row.cores) == (service.gpus, len(os.sched_getaffinity(0)))
+
+
 def test_worker_that_never_began_can_be_closed(settings: Settings) -> None:
     """A worker that is told to end before it is ready ends without an error."""
     Service(settings).close()

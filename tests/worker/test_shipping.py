@@ -1,5 +1,7 @@
 """What goes from a run directory into the storage, when the storage is slower than the trainer."""
 
+import hashlib
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +13,11 @@ from app.jobs import history
 from app.registry import SNAPSHOT_FILES
 from app.storage import Storage
 from app.tables import Checkpoint
-from models.manifest import STATE
+from models.manifest import MANIFEST, STATE, WEIGHTS
 from tests.factories import make_job
 from worker.lease import Lease, clock
 from worker.service import Service
-from worker.shipping import Shipper
+from worker.shipping import Shipper, fetch_checkpoint
 from worker.supervisor import Line
 from worker.trainer.checkpoint import KEEP_STATES
 
@@ -32,8 +34,10 @@ class Trainer:
         self.seen += 1
         path = f"checkpoints/{self.seen:012d}"
         (self.directory / path).mkdir(parents=True)
-        for name in (*SNAPSHOT_FILES, STATE):
+        for name in (WEIGHTS, STATE):
             (self.directory / path / name).write_bytes(b"x")
+        manifest = {"state_sha256": hashlib.sha256(b"x").hexdigest()}
+        (self.directory / path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         (self.directory / f"checkpoints/{self.seen - KEEP_STATES:012d}" / STATE).unlink(missing_ok=True)
         data = {"path": path, "sha256": "c" * 64, "size": 1, "kid": None}
         line = {"kind": "checkpoint", "examples_seen": self.seen, "elapsed_seconds": 0.0, "data": data}
@@ -97,6 +101,40 @@ def test_the_newest_of_several_brings_its_state(service: Service, lease: Lease, 
     ]
     assert len([key for key in storage.given if key.endswith(STATE)]) == 1
     assert len(storage.given) == KEEP_STATES * len(SNAPSHOT_FILES) + 1
+
+
+def test_evaluations_go_out_before_their_checkpoint(service: Service, lease: Lease, tmp_path: Path) -> None:
+    """A report becomes the job's and that of the checkpoint after as many examples."""
+    trainer = Trainer(tmp_path)
+    trainer.checkpoint()
+    (line,) = trainer.lines()
+    report = {"kid": 0.5, "features": {"name": "random"}}
+    evaluation = {"kind": "evaluation", "examples_seen": 1, "elapsed_seconds": 2.0, "data": report}
+    Shipper(service, lease, tmp_path).ship([evaluation, line | {"data": line["data"] | {"kid": 0.5}}])
+    (checkpoint,) = checkpoints(service, lease)
+    assert (checkpoint.kid, checkpoint.evaluation) == (0.5, report | {"elapsed_seconds": 2.0})
+    with service.database.reading() as session:
+        assert jobs.get(session, lease.row_id).evaluation == checkpoint.evaluation
+
+
+@pytest.mark.parametrize(("kids", "fetched"), [([0.1, 0.3, 0.2], [1, 3]), ([0.3, 0.2, 0.1], [3]), ([None] * 3, [3])])
+def test_a_run_gets_the_newest_and_the_best(
+    service: Service, lease: Lease, tmp_path: Path, kids: list[float | None], fetched: list[int]
+) -> None:
+    """What it goes on from, and what it goes back to when training diverges; often they are one."""
+    trainer = Trainer(tmp_path / "before")
+    shipper = Shipper(service, lease, trainer.directory)
+    for kid in kids:
+        trainer.checkpoint()
+        shipper.ship([line | {"data": line["data"] | {"kid": kid}} for line in trainer.lines()])
+    assert fetch_checkpoint(service, lease, tmp_path / "now")
+    found = sorted(path.parent.name for path in (tmp_path / "now").rglob(STATE))
+    assert found == [f"{seen:012d}" for seen in fetched]
+
+
+def test_a_first_run_gets_none(service: Service, lease: Lease, tmp_path: Path) -> None:
+    """A job that has made no checkpoint begins from nothing."""
+    assert not fetch_checkpoint(service, lease, tmp_path)
 
 
 def test_states_keep_up_with_a_trainer_that_is_faster(service: Service, lease: Lease, tmp_path: Path) -> None:

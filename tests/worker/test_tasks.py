@@ -1,7 +1,12 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
-from app.queue import TASKS
+import pytest
+from celery.signals import celeryd_after_setup
+
+from app.queue import TASKS, make_celery
+from app.settings import Settings
 from worker.tasks import celery
 
 
@@ -14,6 +19,16 @@ def test_worker_leaves_torch_out() -> None:
 def test_tasks_have_the_names_that_are_rung_for() -> None:
     """Who rings knows the tasks by name only."""
     assert set(TASKS.values()) <= set(celery.tasks)
+
+
+@pytest.mark.parametrize(("chosen", "listens"), [(["train", "io"], True), (["train"], True), (["io"], False)])
+def test_who_trains_also_measures(chosen: list[str], listens: bool) -> None:
+    """A worker that takes jobs also listens where plans are to be measured, and one that only prepares data sets does not."""
+    app = make_celery(Settings)
+    app.amqp.queues.select(chosen)
+    celeryd_after_setup.send(sender="worker", instance=SimpleNamespace(app=app), conf=app.conf)
+    assert ("probe" in app.amqp.queues.consume_from) is listens
+    assert set(chosen) <= set(app.amqp.queues.consume_from)
 
 
 def test_worker_that_cannot_start_says_so() -> None:

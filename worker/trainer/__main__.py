@@ -13,8 +13,10 @@ from worker.faults import without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.failure import TrainingFailed
+from worker.trainer.launcher import launch, log_path, place
 from worker.trainer.loader import Data, DataFileError, open_data
 from worker.trainer.loop import train
+from worker.trainer.parallel import of_each
 
 
 def read_run(run_dir: Path) -> tuple[TrainingConfig, Data, dict[str, Path | None]]:
@@ -40,10 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     should_stop = StopSignal(options.stop_fd)
     if not options.run_dir.is_dir():
         parser.error(f"{options.run_dir} is not a directory")
-    log = RunLog(options.run_dir / "events.jsonl")
+    rank, world = place() or (0, 1)
+    log = RunLog(log_path(options.run_dir, rank))
     try:
         config, data, paths = read_run(options.run_dir)
-        train(config, data, options.run_dir, should_stop, log, **paths)
+        if config.processes > 1 and place() is None:
+            return launch(options.run_dir, config.processes, should_stop)
+        train(of_each(config, world), data, options.run_dir, should_stop, log, **paths)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise

@@ -1,15 +1,13 @@
 """What a run leaves behind: metrics, evaluations, grids and checkpoints on schedule, and the account of it in `events.jsonl`."""
 
-import resource
 import time
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from models.config import TrainingConfig
+from models.memory import peak_memory
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
 from worker.trainer.draws import evaluation_draw
@@ -154,7 +152,7 @@ class Recorder:
             "metrics",
             state.examples_seen,
             **means,
-            memory_bytes=_memory(self._engine.device),
+            memory_bytes=peak_memory(),
             examples_per_second=round(_rate(self._ticked, now), 1),
             examples_total=timetable.total,
             eta_seconds=None
@@ -207,13 +205,6 @@ class Recorder:
             "metrics": {name: None if report is None else report[name] for name in MEASURED},
             "fingerprint": self._engine.fingerprint,
         }
-
-
-def _memory(device: torch.device) -> int:
-    """Bytes: the most that was allocated on a GPU, or that the process had resident."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _rate(before: tuple[int, float], now: tuple[int, float]) -> float:

@@ -1,5 +1,6 @@
 """Where a run begins: at its newest checkpoint, at the model that it was told to start from, or at first weights."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def transfer(state: State, initial: Path, config: TrainingConfig, log: RunLog) -
         info = read_info(initial)
         weights = safetensors.torch.load_file(initial / WEIGHTS)
         saved = torch.load(initial / STATE, map_location="cpu", weights_only=True) if (initial / STATE).exists() else {}
-    except (ModelFileError, SafetensorError, OSError, RuntimeError) as error:
+    except (ModelFileError, SafetensorError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise TrainingFailed("initial_damaged", f"the model to start from cannot be read: {error}") from error
     if info.family != config.network.family:
         message = f"the model to start from is a {info.family}, and this config asks for {config.network.family}"

@@ -14,14 +14,18 @@ class Statistics:
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(2, len(NAMES), dtype=torch.float64, device=device)
+        self._nothing = torch.zeros((), dtype=torch.float64, device=device)
+        self._given: dict[tuple[str, ...], Tensor] = {}  # for each set of names, ones where they stand
 
     @torch.no_grad()
     def add(self, weight: float, **values: Tensor) -> None:
         """Numbers (scalars) that count with this weight, such as a part's share of its batch."""
-        places = [NAMES.index(name) for name in values]
-        numbers = torch.stack([value.detach().double() for value in values.values()])
-        self.sums[0, places] += numbers * weight
-        self.sums[1, places] += weight
+        names = tuple(values)
+        if names not in self._given:
+            assert set(names) <= set(NAMES)
+            self._given[names] = torch.tensor([float(name in names) for name in NAMES], device=self.sums.device)
+        numbers = torch.stack([values[name].detach().double() if name in values else self._nothing for name in NAMES])
+        self.sums += weight * torch.stack([numbers, self._given[names]])
 
     def means(self) -> dict[str, float]:
         """Of those that were added. Waits for the device. NaN where one of them was."""

@@ -35,6 +35,7 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     assert trained.returncode == 0, trained.stderr
     assert "succeeded" in trained.stdout
     assert "loss G" in trained.stdout
+    assert "Preset fast: 1,797 images of 32 x 32 with 10 classes, and no GPU" in trained.stdout
     assert "\x1b" not in trained.stdout
     sampled = ganvil(
         "sample", "by-cli", "--seeds", "3-5", "--class", "7", "--output", "out", cwd=tmp_path, url=live_service
@@ -46,6 +47,16 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     assert "by-cli:1" in ganvil("models", url=live_service).stdout
     assert re.search(r"^job_\w{10,}  .*by-cli", ganvil("jobs", url=live_service).stdout, re.MULTILINE)
     assert "digits" in ganvil("datasets", url=live_service).stdout
+
+
+def test_train_begins_with_a_model(live_service: str) -> None:
+    """`--initial` names one; one that is not there is refused by name."""
+    for more in ((), ("--initial", "begun")):
+        trained = ganvil("train", "digits", "--model", "begun", "--examples", "64", *more, url=live_service)
+        assert trained.returncode == 0, trained.stderr
+    newest = next(job for job in httpx.get(f"{live_service}/v1/jobs").json()["data"] if job["model"] == "begun")
+    assert newest["initial"] == "begun:1"
+    assert "letters" in ganvil("train", "digits", "--initial", "letters", url=live_service).stderr
 
 
 def test_refused_request_is_one_clear_message(live_service: str) -> None:

@@ -116,6 +116,12 @@ def test_whole_way(ganvil: Client, archive: Path, tmp_path: Path) -> None:
         ganvil.dataset("noise")
 
 
+def test_a_job_begins_with_a_model(ganvil: Client) -> None:
+    """The job that is told a model's ref says which version that was."""
+    first = ganvil.wait(ganvil.submit("digits", model="first", budget={"examples": 64}).id)
+    assert ganvil.cancel(ganvil.submit("digits", initial=first.id, budget=BUDGET).id).initial is not None
+
+
 def test_lists_go_on_over_pages(ganvil: Client) -> None:
     """A list yields every row, newest first, however many pages it has."""
     names = [ganvil.submit("digits", model=f"page-{n}", budget=BUDGET).id for n in range(25)]

@@ -17,13 +17,10 @@ def test_a_data_set_is_enough(any_database: Database) -> None:
     with any_database.writing() as session:
         dataset = make_dataset(session, name="cats")
         job = jobs.submit(session, dataset="cats")
-    assert (job.dataset_id, job.model_name, job.preset, job.status, job.fence) == (
-        dataset.id,
-        "cats",
-        "fast",
-        "queued",
-        0,
-    )
+    assert (job.dataset_id, job.model_name, job.status, job.fence) == (dataset.id, "cats", "queued", 0)
+    assert (job.preset, job.chosen_preset) == ("auto", "few-shot")
+    assert job.preset_reason is not None
+    assert job.preset_reason.startswith("200 images of 8 x 8 with 10 classes")
     assert 0 <= job.config["seed"] < 2**53
     assert job.config["threads"] is None  # for the machine that trains to decide
     assert job.progress == {"examples_seen": 0, "examples_total": job.config["budget"]["examples"]}

@@ -179,7 +179,8 @@ def test_delete_names_what_stays(any_database: Database) -> None:
         registry.delete(session, "gone")
         newer = session.scalars(select(Checkpoint).where(Checkpoint.examples_seen == 320)).one()
         kept = jobs.delete(session, job.id)
-    assert kept == {f"{newer.snapshot_key}/{name}" for name in ("generator.safetensors", "model.json")}
+    names = ("generator.safetensors", "model.json", "generator.onnx")
+    assert kept == {f"{newer.snapshot_key}/{name}" for name in names}
     with any_database.reading() as session:
         assert [session.scalars(select(table)).all() for table in (Job, Event, Checkpoint)] == [[], [], []]
 

@@ -88,7 +88,8 @@ def test_delete_takes_no_other_reference(database: Database, job: Job, checkpoin
 
 def test_delete_frees_objects_last(database: Database, checkpoint: Checkpoint) -> None:
     """A snapshot's objects go with the last of its versions, and not before its checkpoint's job is gone."""
-    objects = [f"{checkpoint.snapshot_key}/generator.safetensors", f"{checkpoint.snapshot_key}/model.json"]
+    names = ("generator.safetensors", "model.json", "generator.onnx")
+    objects = [f"{checkpoint.snapshot_key}/{name}" for name in names]
     for _ in range(3):
         publish(database, checkpoint)
     assert delete(database, "numbers:1") == []

@@ -24,6 +24,7 @@ def test_publish(database: Database, job: Job, checkpoint: Checkpoint) -> None:
     assert (first.examples_seen, first.kid) == (320, 0.25)
     assert first.info == {
         "family": job.config["network"]["family"],
+        "network": job.config["network"],
         "height": 8,
         "width": 8,
         "channels": 1,

@@ -8,7 +8,7 @@ from app import jobs
 from app.db import Database
 from app.main import create_app
 from app.tables import Dataset
-from tests.factories import make_dataset, make_job, make_job_in
+from tests.factories import claimed, make_dataset, make_job, make_job_in, new_checkpoint
 from tests.serving import serving
 
 REQUEST = {"dataset": "digits", "budget": {"examples": 640}, "seed": 1}
@@ -44,7 +44,8 @@ def test_a_data_set_is_enough(digits: Dataset, client: Client) -> None:
     job = response.json()
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     assert (job["status"], job["desired"], job["queue_position"]) == ("queued", "run", 1)
-    assert (job["dataset"], job["model"], job["preset"]) == (digits.id, "digits", "fast")
+    assert (job["dataset"], job["model"], job["preset"]) == (digits.id, "digits", "auto")
+    assert (job["chosen_preset"], job["preset_reason"][:10], job["initial"]) == ("few-shot", "200 images", None)
     assert job["progress"]["percent"] == 0
     assert job["config"]["seed"] >= 0
     assert client.get(f"/v1/jobs/{job['id']}").json() == job
@@ -60,12 +61,10 @@ def test_a_dry_run_stores_nothing(any_database: Database) -> None:
         response = client.post("/v1/jobs?dry_run=true", json=request)
         assert response.status_code == 200, response.text
         plan = response.json()
-        assert (plan["preset"], plan["examples_total"], plan["epochs"], plan["estimated_seconds"]) == (
-            "fast",
-            400,
-            2.0,
-            None,
-        )
+        assert (plan["preset"], plan["chosen_preset"], plan["initial"]) == ("auto", "few-shot", None)
+        assert (plan["examples_total"], plan["epochs"]) == (400, 2.0)
+        assert plan["parameters"] is plan["memory_bytes"] is plan["examples_per_second"] is plan["measured"] is None
+        assert (plan["estimated_seconds"], plan["note"]) == (None, "No worker is there to measure it.")
         assert (plan["config"]["batch_size"], plan["config"]["seed"]) == (16, 1)
         assert count(client) == 0
 
@@ -102,6 +101,9 @@ def test_a_dry_run_waits_for_no_writer(any_database: Database) -> None:
         ({"budget": {}}, 422, "#/budget"),
         ({"budget": {"examples": 5, "epochs": 1}}, 422, "#/budget"),
         ({"budget": {"steps": 5}}, 422, "#/budget/steps"),
+        ({"initial": "letters"}, 404, None),
+        ({"initial": "a b"}, 422, "#/initial"),
+        ({"initial": ""}, 422, "#/initial"),
         ({"priority": 10**6}, 422, "#/priority"),
         ({"metadata": {"a": 1}}, 422, "#/metadata/a"),
         ({"metadata": {"a": "\x00"}}, 422, "#/metadata/a"),
@@ -139,6 +141,42 @@ def test_what_json_cannot_hold_is_refused(refusing: Client, literal) -> None:
         response = refusing.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code == 422, response.text
         assert response.json()["errors"][0]["pointer"].startswith(f"#/{place}")
+
+
+def test_a_job_begins_with_a_model(app: FastAPI, client: Client) -> None:
+    """The answer names the version for good, also that of a dry run; one that does not fit is refused at #/initial."""
+    with app.state.database.writing() as session:
+        make_dataset(session, name="digits")
+        wide = make_dataset(session, name="wide", width=16)
+        model = make_job_in(session, "succeeded").model_name
+    for dry_run in ("true", "false"):
+        response = client.post(f"/v1/jobs?dry_run={dry_run}", json=REQUEST | {"initial": model})
+        assert response.json()["initial"] == f"{model}:1"
+        refused = client.post(f"/v1/jobs?dry_run={dry_run}", json=REQUEST | {"initial": model, "dataset": wide.id})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "#/initial")
+    assert client.delete(f"/v1/models/{model}:1").status_code == 409
+
+
+def test_a_job_shows_how_good_it_is(app: FastAPI, client: Client) -> None:
+    """The newest evaluation and verdict stand in the job, the reports on its checkpoints and versions, and KID in the metrics."""
+    report = {"kid": 0.25, "features": {"name": "classifier"}, "notes": []}
+    verdict = {"verdict": "healthy", "message": "All is well.", "figures": {"kid": 0.25}}
+    with app.state.database.writing() as session:
+        job = claimed(session, make_job(session, request={"model": "shown"}))
+        events = [jobs.NewEvent("evaluation", report, 320, 1.0), jobs.NewEvent("verdict", verdict, 320, 1.0)]
+        jobs.report(session, job.id, job.fence, events)
+        jobs.record_checkpoint(session, job.id, job.fence, new_checkpoint(job, 320, kid=0.25))
+        jobs.succeed(session, job.id, job.fence)
+    whole = report | {"elapsed_seconds": 1.0}
+    shown = client.get(f"/v1/jobs/{job.id}").json()
+    assert (shown["evaluation"], shown["verdict"]) == (whole, verdict)
+    (checkpoint,) = client.get(f"/v1/jobs/{job.id}/checkpoints").json()["data"]
+    assert (checkpoint["kid"], checkpoint["evaluation"]) == (0.25, whole)
+    snapshot = client.get("/v1/models/shown:1").json()
+    assert snapshot["evaluation"] == snapshot["model"]["versions"][0]["evaluation"] == whole
+    assert client.get(f"/v1/jobs/{job.id}/metrics").json()["columns"]["kid"] == [0.25]
+    (event,) = client.get(f"/v1/jobs/{job.id}/events?type=evaluation").json()["data"]
+    assert (event["kind"], event["data"]) == ("evaluation", whole)
 
 
 def test_a_data_set_that_is_not_ready_is_refused(client: Client) -> None:

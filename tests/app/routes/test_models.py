@@ -26,8 +26,8 @@ def digits(app: FastAPI, client: Client) -> list[str]:
         rows = sorted(history.checkpoints(session, job.id), key=lambda row: row.examples_seen)
         for row in rows:
             registry.publish_checkpoint(session, row.id)
-            for name in registry.snapshot_objects(row.snapshot_key):
-                app.state.storage.put_bytes(name, WEIGHTS)
+            for name in registry.SNAPSHOT_FILES:
+                app.state.storage.put_bytes(f"{row.snapshot_key}/{name}", WEIGHTS)
         return [row.id for row in rows]
 
 

@@ -55,7 +55,7 @@ def test_queue_and_workers(app: FastAPI, client: Client) -> None:
     with app.state.database.writing() as session:
         for status in ("queued", "queued", "paused", "cancelled"):
             make_job_in(session, status)
-        workers.beat(session, worker="box:1", slots=2, busy=1, device="cpu")
+        workers.beat(session, worker="box:1", slots=2, busy=1, device="cpu", gpus=0, cores=4)
     queue = client.get("/v1/queue").json()
     assert queue["jobs"] == {"queued": 2, "paused": 1, "cancelled": 1}
     assert queue["oldest_queued_at"].endswith("Z")

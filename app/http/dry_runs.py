@@ -1,0 +1,72 @@
+"""Dry runs: what a job would be, with what a worker measures of it while the caller waits a little.
+
+The wait holds neither a thread of the pool nor a connection of the database.
+"""
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+
+from app import jobs, workers
+from app.db import Database
+from app.errors import Unavailable
+from app.jobs import Plan, estimates, probes
+from app.jobs.estimates import Estimate
+from app.queue import Bell
+
+WAIT_SECONDS = 10.0
+POLL_SECONDS = 0.2
+
+NOBODY = "No worker is there to measure it."
+MANY = "Many plans wait to be measured: ask again in a moment."
+NOT_YET = "No worker has come to measure it yet: ask again in a moment, for what is measured is kept."
+
+
+class Begun(NamedTuple):
+    """A plan, whether it is being measured, and if not, and it has not been, why."""
+
+    plan: Plan
+    waiting: bool
+    note: str | None = None
+
+
+async def dry_run(database: Database, bell: Bell, asked: dict[str, Any]) -> tuple[Plan, Estimate]:
+    """The plan of what was asked for, and what is known of it after `WAIT_SECONDS` or earlier. Raises as `jobs.plan` does."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    plan, waiting, note = await run_in_threadpool(_begin, database, bell, asked)
+    while waiting and time.monotonic() < deadline:
+        await asyncio.sleep(POLL_SECONDS)
+        waiting = await run_in_threadpool(_is_under_way, database, plan)
+    return plan, await run_in_threadpool(_estimate, database, plan, NOT_YET if waiting else note)
+
+
+def _begin(database: Database, bell: Bell, asked: dict[str, Any]) -> Begun:
+    with database.reading() as session:
+        plan = jobs.plan(session, **asked, hardware=workers.hardware(session))
+        known = probes.find(session, plan)
+        if known is not None and known.status == "succeeded":
+            return Begun(plan, waiting=False)
+        if not workers.list_workers(session):
+            return Begun(plan, waiting=False, note=NOBODY)
+    try:
+        with database.writing() as session:
+            probe = probes.ask(session, plan)
+    except Unavailable as error:  # the plan itself needs no writing
+        return Begun(plan, waiting=False, note=error.detail)
+    if probe is None:
+        return Begun(plan, waiting=False, note=MANY)
+    bell.ring("probe")
+    return Begun(plan, waiting=True)
+
+
+def _is_under_way(database: Database, plan: Plan) -> bool:
+    with database.reading() as session:
+        probe = probes.find(session, plan)
+        return probe is not None and probe.status in {"queued", "running"}
+
+
+def _estimate(database: Database, plan: Plan, note: str | None) -> Estimate:
+    with database.reading() as session:
+        return estimates.estimate(session, plan, probes.find(session, plan), note)

@@ -1,0 +1,100 @@
+"""One probe on this worker: claim it, have a child train for a few seconds on noise, write down what it measured."""
+
+import json
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from app.jobs import probes
+from app.settings import FEW_CORES
+from app.tables import Document, Probe
+from models.machine import available_cores
+from worker.child import Child, Lines, thread_environment
+from worker.lease import Lease, clock
+from worker.service import Service
+from worker.supervisor import Line, Supervision, recorded
+from worker.workspace import run_directory
+
+log = structlog.get_logger()
+
+CPU_SECONDS = 60  # for each thread: a probe takes less than ten
+MEMORY_SHARE = 0.5  # of what the machine has to spare: jobs train beside it
+
+
+def probe_next(service: Service, environment: Mapping[str, str]) -> bool:
+    """Claim the next probe and see it to its end; False when none waits or this worker is to end."""
+    if service.stopping.is_set():
+        return False
+    asked_at = clock()
+    with service.database.writing() as session:
+        probe = probes.claim(session, service.name)
+    if probe is None:
+        return False
+    lease = Lease(service.database, probe.id, probe.fence, probes.renew, asked_at=asked_at, stopping=service.stopping)
+    with lease, recorded(lease, release=probes.release, fail=probes.fail, crashed=probes.fail):
+        _measure(service, probe, lease, environment)
+    return True
+
+
+def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[str, str]) -> None:
+    threads, note = _threads(service, probe.request["config"])
+    lines: list[Line] = []
+    with run_directory(service.runs, f"{probe.id}.{probe.fence}") as directory:
+        request = probe.request | {"config": probe.request["config"] | {"threads": threads}}
+        (directory.path / "probe.json").write_text(json.dumps(request), encoding="utf-8")
+        environment = {**environment, **(thread_environment(threads) if threads else {})}
+        with Child("worker.probe", directory.path, environment=environment, keep_open=[directory.lock]) as child:
+            child.limit(_limits(service, threads))
+            log_file = Lines(directory.path / "events.jsonl")
+            ending = Supervision(child, log_file, lease, lines.extend, service.settings).run()
+    log.info("probe.ended", probe=lease.row_id, ending=ending.kind, code=ending.code, message=ending.message)
+    match ending.kind:
+        case "finished":
+            lease.write(probes.finish, _result(service, lines[-1]["data"], note))
+        case "stopped":
+            lease.write(probes.release, "stopped")
+        case "failed" if ending.code == "out_of_memory":
+            lease.write(
+                probes.fail, ending.code, "It needs more memory than the worker that measured could spare for it."
+            )
+        case _:
+            lease.write(probes.fail, ending.code, f"The probe of it ended early. {ending.message}")
+
+
+def _result(service: Service, measured: Document, note: str | None) -> Document:
+    return measured | {"worker": service.name, "note": note}
+
+
+def _threads(service: Service, config: Document) -> tuple[int | None, str | None]:
+    """How many threads the probe may have, and what is to be said about that."""
+    busy, few = service.training.busy, available_cores() <= FEW_CORES
+    asked: int | None = config["threads"] or service.settings.default_trainer_threads()
+    if busy and few:
+        return 1, "Measured with one thread, beside a job that trains on the same few cores: alone it goes faster."
+    if busy:
+        return asked, "Measured beside a job that trains on the same machine: alone it may go faster."
+    return asked, None
+
+
+def _limits(service: Service, threads: int | None) -> dict[int, int]:
+    """By RLIMIT number. A GPU's driver maps more memory than the machine has; there the probe itself keeps to a share of the GPU's."""
+    limits = {resource.RLIMIT_CPU: CPU_SECONDS * (threads or available_cores()), resource.RLIMIT_CORE: 0}
+    spare = None if service.gpus else _spare_memory()
+    return limits if spare is None else limits | {resource.RLIMIT_DATA: int(MEMORY_SHARE * spare)}
+
+
+def _spare_memory() -> int | None:
+    """Bytes that Linux could give to a process now, within the limit of its container; None on another system."""
+    try:
+        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    (available,) = (int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, used = ((group / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
+    except FileNotFoundError:
+        return available
+    return available if most == "max" else min(available, int(most) - int(used))
