@@ -56,10 +56,10 @@ class Slots:
 
 
 def training_places(slots: int, gpus: list[str]) -> list[Environment]:
-    """One place a slot. With several GPUs each slot has one to itself, round and round when there are more slots than GPUs."""
+    """One place a slot. Several GPUs are shared out to the slots, round and round when there are more slots than GPUs."""
     if len(gpus) < 2:
         return [{} for _ in range(slots)]
-    return [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(slots)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[index % len(gpus) :: slots])} for index in range(slots)]
 
 
 def find_gpus(chosen: str | None, devices: Path = Path("/dev")) -> list[str]:

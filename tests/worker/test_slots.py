@@ -78,4 +78,5 @@ def test_several_gpus_are_shared_out(tmp_path: Path) -> None:
     assert find_gpus("1,3", tmp_path) == ["1", "3"]
     assert find_gpus("", tmp_path) == []
     assert training_places(3, ["0", "1"]) == [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in ("0", "1", "0")]
+    assert training_places(2, ["0", "1", "2", "3"]) == [{"CUDA_VISIBLE_DEVICES": gpus} for gpus in ("0,2", "1,3")]
     assert training_places(2, ["0"]) == training_places(2, []) == [{}, {}]

@@ -42,13 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
     should_stop = StopSignal(options.stop_fd)
     if not options.run_dir.is_dir():
         parser.error(f"{options.run_dir} is not a directory")
-    rank, world = place() or (0, 1)
-    log = RunLog(log_path(options.run_dir, rank))
+    here = place()
+    log = RunLog(log_path(options.run_dir, here.rank if here else 0))
     try:
         config, data, paths = read_run(options.run_dir)
-        if config.processes > 1 and place() is None:
+        if config.processes > 1 and here is None:
             return launch(options.run_dir, config.processes, should_stop)
-        train(of_each(config, world), data, options.run_dir, should_stop, log, **paths)
+        train(of_each(config, here.world if here else 1), data, options.run_dir, should_stop, log, **paths)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise

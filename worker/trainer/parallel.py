@@ -1,25 +1,32 @@
 """Several processes that train as one: each takes its share of every batch, and all hold the same weights.
 
-`torchrun --nproc-per-node N -m worker.trainer RUN_DIR` starts them. What they add up is what one process would have computed on the whole batch: gradients are averaged as one flat vector after each backward pass, and
-batch normalisation takes its moments over all of them. Rank 0 alone writes.
+`worker.trainer.launcher` starts them, or torchrun. What they add up is what one process would have computed on the whole batch:
+gradients are averaged as one flat vector after each backward pass, and batch normalisation takes its moments over all of them.
+Rank 0 alone writes.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 
-from models.config import ConfigError
+from models.config import ConfigError, TrainingConfig
+from models.machine import available_cores
 from worker.trainer.failure import Diverged, TrainingFailed
+from worker.trainer.launcher import place
 
 Result = TypeVar("Result")
 
 # What the leader may meet, and every rank then raises.
 RAISED = (Diverged, TrainingFailed, ConfigError, OSError, RuntimeError, MemoryError)
+# How long a rank waits for another that is alive: rank 0 may be evaluating. One that died is noticed by the launcher.
+PATIENCE = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -80,17 +87,48 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The place of this process, as its launcher says it: alone without one. NCCL between GPUs, else gloo."""
-    if not distributed.is_torchelastic_launched():
+    """The place of this process, as its launcher says it: alone without one. NCCL between GPUs, else gloo.
+
+    Raises ConfigError where there are fewer GPUs than processes.
+    """
+    here = place()
+    if here is None or here.world == 1:
         yield Ranks()
         return
     if torch.cuda.is_available():
+        _check_gpus(here.on_this_machine)
         torch.cuda.set_device(_device_of_rank())
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        store=FileStore(here.meeting, here.world) if here.meeting else None,  # else as torchrun says
+        rank=here.rank,
+        world_size=here.world,
+        timeout=PATIENCE,
+    )
     try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        yield Ranks(here.rank, here.world)
     finally:
         distributed.destroy_process_group()
+
+
+def _check_gpus(processes: int) -> None:
+    gpus = torch.cuda.device_count()
+    if processes > gpus:
+        raise ConfigError(
+            [("/processes", f"{processes} processes need a GPU each, and there are {gpus}; use at most {gpus}")]
+        )
+
+
+def of_each(config: TrainingConfig, processes: int) -> TrainingConfig:
+    """The config of each of so many processes: the run's threads are shared out, at least one for each.
+
+    Two processes of two threads each on two cores are many times slower than of one. More threads than there are cores are left
+    as they are: they are refused later, whoever runs them.
+    """
+    threads = config.threads or torch.get_num_threads()
+    if processes == 1 or threads > available_cores():
+        return config
+    return config.model_copy(update={"threads": max(1, threads // processes)})
 
 
 def _device_of_rank() -> torch.device:
@@ -114,17 +152,27 @@ class _SumOverRanks(torch.autograd.Function):
         return total
 
 
+def _moments(x: Tensor, ranks: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel over all ranks, float32 [C].
+
+    The few numbers that are exchanged are float64: the difference of squares then loses nothing, however far the mean from zero.
+    """
+    variance, mean = (moment.double() for moment in torch.var_mean(x, (0, 2, 3), correction=0))
+    total: Tensor = _SumOverRanks.apply(torch.stack([mean, variance + mean.square()]))  # type: ignore[no-untyped-call]
+    mean, square = total / ranks
+    return mean.float(), (square - mean.square()).float()
+
+
 class SynchronisedBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the batch of all ranks. torch's own works on GPUs only, and cannot be differentiated twice."""
 
     def forward(self, input: Tensor, *_labels: Tensor | None) -> Tensor:  # noqa: A002 - as in the base class
         if not self.training:
             return super().forward(input)
-        x = input.float()
-        count = x.numel() // x.shape[1] * distributed.get_world_size()
-        sums: Tensor = _SumOverRanks.apply(torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]))  # type: ignore[no-untyped-call]
-        mean, variance = sums[0] / count, sums[1] / count - (sums[0] / count).square()
+        x, ranks = input.float(), distributed.get_world_size()
+        mean, variance = _moments(x, ranks)
         if self.track_running_stats:
+            count = x.numel() // x.shape[1] * ranks
             self._track(mean.detach(), variance.detach() * (count / (count - 1)))
         x = (x - mean[:, None, None]) * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:

@@ -13,6 +13,11 @@ TICKS, TICK_EXAMPLES = 200, 25_000
 GRIDS, GRID_EXAMPLES = 40, 250_000
 CHECKPOINTS, CHECKPOINT_EXAMPLES = 10, 100_000
 
+# An evaluation takes about as long as training on as many examples as it draws samples. Without a schedule it happens with a
+# checkpoint, but no oftener than every so many times the samples: that keeps it under a twentieth of the time.
+EVALUATION_SAMPLES = 24
+TRAINING_SHARE = 0.96  # of a budget in seconds; the rest is for evaluations, which its probe does not see
+
 # Whatever the schedule says, a run makes no more than so many: a long one would fill disk and database.
 MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS = 10_000, 1_000, 1_000
 
@@ -52,12 +57,13 @@ def make_timetable(config: TrainingConfig, examples: int, found: int | None = No
         return _whole_batches(max(wanted or derived, least), batch)
 
     checkpoint = every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, MOST_CHECKPOINTS)
+    rarely = max(1, -(-EVALUATION_SAMPLES * config.evaluation.samples // checkpoint))
     return Timetable(
         total=None if total is None else _whole_batches(total, batch),
         tick=PROBE_BATCHES * batch if total is None else every(schedule.tick, TICKS, TICK_EXAMPLES, MOST_TICKS),
         grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
         checkpoint=checkpoint,
-        evaluation=_whole_batches(schedule.evaluation, batch) if schedule.evaluation else checkpoint,
+        evaluation=_whole_batches(schedule.evaluation, batch) if schedule.evaluation else checkpoint * rarely,
     )
 
 
@@ -65,7 +71,7 @@ def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, exa
     """How many examples fit into a budget of so many seconds, at this speed from now on; None while it is too early to say."""
     if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
         return None
-    return max(1, examples_seen + round((seconds - elapsed_seconds) * examples_per_second))
+    return max(1, examples_seen + round(TRAINING_SHARE * (seconds - elapsed_seconds) * examples_per_second))
 
 
 def _whole_batches(examples: int, batch_size: int) -> int:

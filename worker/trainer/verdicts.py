@@ -22,6 +22,7 @@ MOST = {"logits_real": 1e5, "logits_fake": 1e5, "r1": 1e9, "r2": 1e9, "weights_g
 LEAST_SPREAD = 0.1  # of samples, as a share of that of real images
 LEAST_SPREAD_OF_DOUBLES = 0.3  # where nearly all samples have a double; of simple images, these alone say little
 MOST_DUPLICATES = 0.9
+LEARNED = 10_000  # examples; a generator that saw fewer has not come to differ yet, and is not called collapsed
 LEAST_GAIN = 0.02  # by which KID must become smaller to count as better
 
 Report = dict[str, Any]
@@ -61,7 +62,7 @@ def should_end(verdict: Verdict, report: Report, stopping: Stopping) -> bool:
 def _collapsed(report: Report) -> Verdict | None:
     spread, duplicates = report["spread"], report["duplicates"]
     least = LEAST_SPREAD_OF_DOUBLES if (duplicates or 0) > MOST_DUPLICATES else LEAST_SPREAD
-    if spread is None or spread >= least:
+    if spread is None or spread >= least or report["examples_seen"] < LEARNED:
         return None
     return Verdict(
         "collapsed",

@@ -19,5 +19,5 @@ if __name__ == "__main__":
             torch.empty(2**50)
         step(self, *arguments)
 
-    Adversarial.step = hungry  # type: ignore[method-assign]
+    Adversarial.step = hungry  # type: ignore[method-assign, assignment]
     sys.exit(trainer.main())

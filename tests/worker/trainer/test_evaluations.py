@@ -15,7 +15,7 @@ from worker.trainer.failure import TrainingFailed
 
 MEASURED: dict[str, Any] = {
     "evaluation": {"samples": 96},
-    "schedule": {"tick": 40, "grid": 10**6, "checkpoint": 320},
+    "schedule": {"tick": 40, "grid": 10**6, "checkpoint": 320, "evaluation": 320},
     "optimizer": {"generator_lr": 1e-3, "discriminator_lr": 1e-3},
 }
 
@@ -83,8 +83,10 @@ def test_a_generator_whose_z_is_cut_off_is_called_collapsed(tmp_path: Path, data
     network = {"conditional": conditional}
     trained = run_here(tmp_path / "trained", data, **MEASURED, budget={"examples": 640}, network=network)
     cut = blind(newest(trained), tmp_path / "blind")
-    still = MEASURED | {"optimizer": {"generator_lr": 1e-12, "discriminator_lr": 1e-12}}
-    run = run_here(tmp_path / "run", data, initial=cut, **still, budget={"examples": 320}, network=network)
+    still: dict[str, Any] = {"optimizer": {"generator_lr": 1e-12, "discriminator_lr": 1e-12}, "batch_size": 200}
+    schedule = {"tick": 10_000, "grid": 10**6, "checkpoint": 10_000}
+    run = run_here(tmp_path / "run", data, initial=cut, **MEASURED | still | {"schedule": schedule},
+                   budget={"examples": 10_000}, network=network)  # fmt: skip
     assert verdicts(run) == ["collapsed"]
     said = events(run, "verdict")[0]["data"]
     assert "alike" in said["message"]

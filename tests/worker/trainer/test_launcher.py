@@ -75,6 +75,9 @@ def test_all_finish_their_step_and_end(
     """Asked to stop, or left alone, they agree on a step, leave one checkpoint, and end."""
     with started(write_run(tmp_path, data, **LONG)) as run:
         assert len(run.ranks) == 2
+        assert {os.getpgid(pid) for pid in run.ranks} == {
+            os.getpgid(run.launcher.pid)
+        }  # a kill of the group reaches them
         ask(run)
         assert run.end() == status
     last = events(tmp_path)[-1]

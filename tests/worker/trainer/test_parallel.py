@@ -1,14 +1,19 @@
 """One job on several processes: gloo on this machine's cores stands for GPUs, and runs the same code."""
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.worker.runs import events, means, newest, prepare, run_here, write_run
-from worker.trainer.parallel import Ranks
+from models.config import ConfigError
+from tests.worker.runs import config, events, means, newest, prepare, run_here, write_run
+from worker.trainer import parallel
+from worker.trainer.launcher import launch
+from worker.trainer.parallel import Ranks, joined, of_each
 
 
 def together(run_dir: Path, data: Path, processes: int, **changes: object) -> Path:
@@ -60,3 +65,35 @@ def test_ranks_share_a_batch_in_order() -> None:
     """Together they cover the batch's examples, each once."""
     shares = [Ranks(rank, 4).share(100, 64) for rank in range(4)]
     assert shares == [(100, 16), (116, 16), (132, 16), (148, 16)]
+
+
+def test_batch_normalisation_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    """Outputs, running moments and gradients, also the second ones, are torch's on all examples, far from zero as well."""
+    assert launch(tmp_path, 2, lambda: False, [sys.executable, "-m", "tests.worker.trainer.normalising_rank"]) == 0
+
+
+@pytest.mark.parametrize(("asked", "processes", "each"), [(4, 2, 2), (3, 2, 1), (1, 4, 1), (4, 1, 4), (8, 2, 8)])
+def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch, asked: int, processes: int, each: int) -> None:
+    """At least one for each process; more than the machine has stay, to be refused."""
+    monkeypatch.setattr(parallel, "available_cores", lambda: 4)
+    assert of_each(config(threads=asked), processes).threads == each
+
+
+def test_threads_that_nobody_asked_for_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch would take is shared as well."""
+    monkeypatch.setattr(parallel, "available_cores", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert of_each(config(threads=None), 2).threads == 2
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes on a machine of one GPU are told so before anything waits for anybody."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        pytest.raises(ConfigError, match="2 processes need a GPU each, and there are 1"),
+        contextlib.ExitStack() as stack,
+    ):
+        stack.enter_context(joined())

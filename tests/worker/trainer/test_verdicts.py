@@ -11,7 +11,14 @@ from models.config import Stopping
 from worker.trainer.failure import Diverged
 from worker.trainer.verdicts import check_tick, judge, should_end
 
-HEALTHY = {"kid": 0.02, "kid_floor_high": 0.001, "coverage": 0.8, "spread": 0.95, "duplicates": 0.01}
+HEALTHY = {
+    "examples_seen": 50_000,
+    "kid": 0.02,
+    "kid_floor_high": 0.001,
+    "coverage": 0.8,
+    "spread": 0.95,
+    "duplicates": 0.01,
+}
 MEANS = {"loss_d": 1.2, "loss_g": 0.9, "logits_real": 1.5, "logits_fake": -1.5, "r1": 0.3}
 
 
@@ -51,6 +58,11 @@ def test_samples_that_are_all_alike_are_a_collapse(changes: dict[str, float]) ->
     found = judge([report(), report(**changes)], Stopping())
     assert found.verdict == "collapsed"
     assert found.figures.items() >= changes.items()
+
+
+def test_what_has_not_learned_yet_is_not_called_collapsed() -> None:
+    """The first samples of a run are always alike."""
+    assert verdict(report(spread=0.01, examples_seen=3_000)) == "healthy"
 
 
 def test_a_run_recovers() -> None:
