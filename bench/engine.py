@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import softplus
 
+from bench.plain import Plain
 from models.build import build_discriminator, build_generator
 from models.config import TrainingConfig
 from models.presets import resolve
@@ -38,41 +38,12 @@ def prepare(folder: Path, size: int, channels: int, n: int = 8192) -> Path:
     return folder
 
 
-class Plain:
-    """The loop that everybody writes first."""
-
-    def __init__(self, config: TrainingConfig, data: Data) -> None:
-        self.config, self.data = config, data
-        device = choose_engine(config).device
-        self.G = build_generator(config.network, data.spec, 0, device)
-        self.D = build_discriminator(config.network, data.spec, 0, device)
-        self.adam_g = torch.optim.Adam(self.G.parameters(), lr=1e-3, betas=(0.5, 0.999))
-        self.adam_d = torch.optim.Adam(self.D.parameters(), lr=1e-3, betas=(0.5, 0.999))
-        self.device = device
-
-    def step(self) -> None:
-        n = self.config.batch_size
-        rows = torch.randint(0, len(self.data.labels), (n,)).numpy()
-        real = torch.from_numpy(self.data.examples[rows]).permute(0, 3, 1, 2).contiguous().to(self.device) / 127.5 - 1
-        labels = torch.from_numpy(self.data.labels[rows]).to(self.device)
-        fake = self.G(torch.randn(n, self.config.network.z_dim, device=self.device), labels)
-        self.adam_d.zero_grad()
-        (softplus(-self.D(real, labels)).mean() + softplus(self.D(fake.detach(), labels)).mean()).backward()
-        self.adam_d.step()
-        self.adam_g.zero_grad()
-        softplus(-self.D(fake, labels)).mean().backward()
-        self.adam_g.step()
-
-    def rate(self, seconds: float) -> float:
-        """Images a second over so many seconds."""
-        torch.set_num_threads(self.config.threads)
-        steps, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            self.step()
-            steps += 1
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return steps * self.config.batch_size / (time.perf_counter() - started)
+def plain_loop(config: TrainingConfig, data: Data) -> Plain:
+    """The preset's own networks in the plain loop."""
+    device = choose_engine(config).device
+    G = build_generator(config.network, data.spec, 0, device)
+    D = build_discriminator(config.network, data.spec, 0, device)
+    return Plain(G, D, data, z_dim=config.network.z_dim, batch_size=config.batch_size, rate=1e-3)
 
 
 def engine_rate(config: TrainingConfig, data: Data, seconds: float) -> float:
@@ -98,7 +69,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = open_data(prepare(Path(folder), options.size, options.channels))
         config = resolve("fast", {"threads": options.threads}, data.spec, budget={"examples": 10**9})
-        plain = Plain(config, data)
+        torch.set_num_threads(options.threads)
+        plain = plain_loop(config, data)
         plain.rate(1.0)
         engine_rate(config, data, 1.0)
         rates = [

@@ -98,7 +98,8 @@ def prepare(archive: Path, processes: int, folder: Path) -> dict[str, Any]:
     (folder / "prepare.json").write_text(json.dumps(request), encoding="utf-8")
     result = measure([sys.executable, "-m", "worker.data", str(folder), "--processes", str(processes)])
     document = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    return {**result, "examples": document["examples"], "sha256": document["sha256"][:12]}
+    accuracy = document.get("features", {}).get("accuracy")
+    return {**result, "examples": document["examples"], "sha256": document["sha256"][:12], "accuracy": accuracy}
 
 
 def repeat(image: bytes, count: int, path: Path) -> Path:
@@ -169,12 +170,15 @@ def report(uploads: dict[str, float], rows: list[dict[str, Any]]) -> None:
         print(f"{name:<28}upload to ready {seconds:>7.2f} s" + (f" (target {target:g} s{missed})" if target else ""))
     print(
         f"{'data':<28}{'by':<12}{'examples':>9}{'seconds':>9}{'CPU s':>8}{'load':>6}{'images/s':>10}{'main MiB':>10}{'all MiB':>9}"
+        f"{'accuracy':>10}"
     )
     for row in rows:
         rate = row["examples"] / row["seconds"]
+        accuracy = f"{accuracy:.4f}" if (accuracy := row.get("accuracy")) is not None else "-"
         print(
             f"{row['data']:<28}{row['by']:<12}{row['examples']:>9}{row['seconds']:>9.2f}{row['cpu_seconds']:>8.2f}"
             f"{row['load']:>6.1f}{rate:>10.0f}{row['main_mib']:>10.1f}{row['all_mib']:>9.1f}"
+            f"{accuracy:>10}"
         )
     cores = len(os.sched_getaffinity(0))
     print(json.dumps({"bench": "prepare", "cores": cores, "upload_to_ready_seconds": uploads, "rows": rows}))
