@@ -75,14 +75,19 @@ PRESETS: dict[str, Preset] = {
             config={
                 "network": {"family": "dcgan", "z_dim": 64, "width": 32},
                 "loss": "non_saturating",
-                "penalties": {"r1_gamma": 1.0, "every": 16},
-                "optimizer": _adam(1e-3, 0.5, 0.999),
-                "ema": {"half_life": 9_000},  # at a batch of 64 a decay of 0.995 a step
+                "penalties": {"r1_gamma": 1.0, "every": 4},
+                "optimizer": _adam({"start": 1e-3, "end": 1e-4}, 0.0, 0.99),
+                "ema": {"half_life": 20_000},
                 "batch_size": 64,
             },
             length=Length(epochs=10, least_examples=140_000, most_examples=1_000_000),
             # Half the width takes half the time, and seeing few examples twice as often is worth more than the width.
-            few={"network": {"z_dim": 16, "width": 16}, "ema": {"half_life": 20_000, "ramp": 0.1}},
+            few={
+                "network": {"z_dim": 16, "width": 16},
+                "penalties": {"every": 16},
+                "optimizer": _adam(1e-3, 0.5, 0.999),
+                "ema": {"ramp": 0.1},
+            },
         ),
         Preset(
             name="quality",
@@ -93,8 +98,8 @@ PRESETS: dict[str, Preset] = {
             config={
                 "network": {"family": "dcgan", "z_dim": 128, "width": 64, "max_width": 512},
                 "loss": "non_saturating",
-                "penalties": {"r1_gamma": 1.0, "every": 16},
-                "optimizer": _adam({"start": 1e-3, "end": 2e-4}, 0.5, 0.999),
+                "penalties": {"r1_gamma": 1.0, "every": 4},
+                "optimizer": _adam({"start": 1e-3, "end": 1e-4}, 0.0, 0.99),
                 "ema": {"half_life": 20_000},
                 "batch_size": 64,
             },
