@@ -202,7 +202,9 @@ class TrainingConfig(Section):
         description="Examples at a time: gradients add up to those of the batch. null: all at once.",
     )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads, shared by its processes; null takes what the machine can spare.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads, shared by its processes; null takes what the machine can spare."
+    )
     processes: int = Field(1, ge=1, le=64, description="That share each batch, one for each GPU of a machine.")
     budget: Budget
     schedule: Schedule = Schedule()

@@ -16,7 +16,13 @@ LONGEST_FUNCTION = 40
 LONGER_FUNCTIONS = {"worker/trainer/loop.py:train": 120}  # the adversarial loop, readable from top to bottom
 MIGRATIONS = "app/migrations/"  # a schema is as long as it is
 # Settings are read by app/settings.py alone. These hand the environment on to child processes.
-HANDS_ENVIRONMENT_ON = {"app/up/tree.py", "app/cli/demo.py", "worker/child.py", "worker/data/features.py", "worker/trainer/launcher.py"}
+HANDS_ENVIRONMENT_ON = {
+    "app/up/tree.py",
+    "app/cli/demo.py",
+    "worker/child.py",
+    "worker/data/features.py",
+    "worker/trainer/launcher.py",
+}
 
 
 def name_of(path: Path) -> str:

@@ -24,7 +24,13 @@ LAYERS: dict[str, set[str]] = {
 MODELS_MAY_USE = {"torch", "numpy", "PIL", "pydantic", "safetensors"}
 TORCH_FREE = ("models.config", "models.catalog", "models.presets", "models.randomness")
 # The local programs, which run on a machine with neither broker nor database.
-PROGRAMS = ("worker.trainer.__main__", "worker.trainer.launcher", "worker.data.__main__", "worker.probe.__main__", "worker.export")
+PROGRAMS = (
+    "worker.trainer.__main__",
+    "worker.trainer.launcher",
+    "worker.data.__main__",
+    "worker.probe.__main__",
+    "worker.export",
+)
 SERVICE_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "obstore", "httpx"}
 
 
