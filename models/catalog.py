@@ -104,6 +104,11 @@ def check(config: TrainingConfig, data: DataSpec) -> None:
     faults = [*_batch_faults(config, data, family), *_game_faults(config, family)]
     if config.network.conditional and not data.classes:
         faults.append(("/network/conditional", "the data set has no classes to condition on; use false"))
+    if config.network.conditional and data.unlabelled and not config.network.class_dropout:
+        detail = (
+            f"{data.unlabelled} examples have no class, which is for networks that learn without one: use more than 0"
+        )
+        faults.append(("/network/class_dropout", detail))
     try:
         family.check(config.network, data)
     except ConfigError as error:
@@ -117,6 +122,9 @@ def _batch_faults(config: TrainingConfig, data: DataSpec, family: FamilySpec) ->
     faults = []
     if batch > data.examples:
         faults.append(("/batch_size", f"a batch of {batch} is larger than the data set of {data.examples} examples"))
+    if batch % config.processes:
+        detail = f"a batch of {batch} cannot be shared evenly by {config.processes} processes"
+        faults.append(("/batch_size", detail))
     if micro is not None and batch % micro:
         faults.append(("/micro_batch", f"a batch of {batch} cannot be taken {micro} at a time; use a divisor of it"))
     elif micro is not None and micro != batch and family.mixes_batch:

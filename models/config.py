@@ -108,7 +108,11 @@ class Augment(Section):
 
     kind: Literal["none", "diffaugment", "ada"] = "none"
     policy: tuple[Literal["color", "translation", "cutout"], ...] = Field(
-        ("color", "translation", "cutout"), strict=False, description="The parts of diffaugment."
+        ("color", "translation", "cutout"),
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="The parts of diffaugment, in their order.",
     )
     flip: bool = Field(False, description="Mirror half of the examples; right where left and right mean the same.")
     probability: ScheduledShare | None = Field(
@@ -156,7 +160,7 @@ class Budget(Section):
 class Schedule(Section):
     """When things happen, in examples seen; null derives it from the total. Each is rounded up to whole batches.
 
-    A run makes at most 10,000 ticks, 1,000 grids and 1,000 checkpoints; an interval that would give more is stretched.
+    A run makes at most 10,000 ticks and 1,000 grids, checkpoints and evaluations; an interval that would give more is stretched.
     """
 
     tick: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Metrics.")

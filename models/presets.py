@@ -221,9 +221,8 @@ def _base(preset: Preset, overrides: dict[str, Any], data: DataSpec, hardware: H
     family = network.get("family", base["network"]["family"])
     if family != base["network"]["family"]:
         base = base | {"network": {}}  # another family has other options
-    if (
-        family in FAMILIES and FAMILIES[family].game == "variational"
-    ):  # and one without a discriminator needs none of these
+    if isinstance(family, str) and family in FAMILIES and FAMILIES[family].game == "variational":
+        # One without a discriminator needs none of these.
         base = {name: part for name, part in base.items() if name not in {"penalties", "augment"}}
     conditional = len(data.classes) > 1
     base = base | {"network": {**base["network"], "conditional": conditional}}

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import jobs, workers
 from app.db import Database
-from app.errors import Unavailable
+from app.errors import Conflict, Unavailable
 from app.jobs import Plan, estimates, probes
 from app.jobs.estimates import Estimate
 from app.queue import Bell
@@ -53,11 +53,13 @@ def _begin(database: Database, bell: Bell, asked: dict[str, Any]) -> Begun:
     try:
         with database.writing() as session:
             probe = probes.ask(session, plan)
+    except Conflict:  # somebody asked for the same at the same time
+        return Begun(plan, waiting=True)
     except Unavailable as error:  # the plan itself needs no writing
         return Begun(plan, waiting=False, note=error.detail)
+    bell.ring("probe")  # also for those that wait, whose bell may have been lost
     if probe is None:
         return Begun(plan, waiting=False, note=MANY)
-    bell.ring("probe")
     return Begun(plan, waiting=True)
 
 

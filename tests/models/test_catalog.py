@@ -88,6 +88,29 @@ def test_batch_may_not_exceed_the_data() -> None:
     assert pointers(caught.value) == ["/batch_size"]
 
 
+def test_processes_share_a_batch_evenly() -> None:
+    """A batch that cannot be shared by so many is refused before any of them starts."""
+    config = catalog.parse_config(DOCUMENT | {"batch_size": 64, "processes": 7})
+    with pytest.raises(ConfigError) as caught:
+        catalog.check(config, DIGITS)
+    assert pointers(caught.value) == ["/batch_size"]
+
+
+def test_examples_without_a_class_need_networks_that_learn_without_one() -> None:
+    """Their table of classes has no row for them otherwise."""
+    with pytest.raises(ConfigError) as caught:
+        catalog.check(catalog.parse_config(DOCUMENT), DIGITS.model_copy(update={"unlabelled": 3}))
+    assert pointers(caught.value) == ["/network/class_dropout"]
+
+
+@pytest.mark.parametrize("policy", [[], ["color"] * 4])
+def test_a_policy_has_parts_and_not_too_many(policy: list[str]) -> None:
+    """None would be no augmentation, and each part keeps a copy of every image."""
+    with pytest.raises(ConfigError) as caught:
+        catalog.parse_config(DOCUMENT | {"augment": {"kind": "diffaugment", "policy": policy}})
+    assert pointers(caught.value) == ["/augment/policy"]
+
+
 def test_conditioning_needs_classes() -> None:
     """Conditioning on labels that do not exist is refused."""
     with pytest.raises(ConfigError) as caught:

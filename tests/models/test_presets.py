@@ -83,6 +83,14 @@ def test_examples_without_a_label_hide_classes() -> None:
     assert resolve("fast", {}, DIGITS).network.class_dropout == 0.0
 
 
+@pytest.mark.parametrize("family", [[], {}, None, 3])
+def test_a_family_that_is_no_name_is_refused(family: object) -> None:
+    """Whatever JSON it is."""
+    with pytest.raises(ConfigError) as caught:
+        resolve("fast", {"network": {"family": family}}, DIGITS)
+    assert [pointer for pointer, _ in caught.value.errors] == ["/network/family"]
+
+
 def test_a_renamed_field_takes_the_place_of_the_presets() -> None:
     """The old name of the interval of penalties is an override like its new one."""
     intervals = [resolve("fast", {"penalties": {name: 4}}, DIGITS).penalties.every for name in ("every", "r1_every")]

@@ -47,6 +47,7 @@ def choose_features(
 
     weights = inception.find_weights(inception_weights)
     if setting == "inception":
+        inception.check_installed()
         return inception.inception_features(weights or inception.download_weights(), device)
     if setting == "auto" and weights and device.type == "cuda" and inception.is_installed():
         return inception.inception_features(weights, device)

@@ -28,6 +28,12 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("torch_fidelity", "torchvision"))
 
 
+def check_installed() -> None:
+    """Raises ConfigError when they are not: before anything is downloaded for them."""
+    if not is_installed():
+        raise _unusable("Inception needs the packages torch-fidelity and torchvision")
+
+
 def find_weights(given: Path | None) -> Path | None:
     """The weights' file, as it was given or as torch hub keeps it; None when it is not there."""
     candidates = [given] if given else [Path(hub.get_dir()) / "checkpoints" / FILE]

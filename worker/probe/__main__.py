@@ -94,13 +94,15 @@ def shortened(config: TrainingConfig) -> TrainingConfig:
     return catalog.parse_config(document | changes)
 
 
-def measure(config: TrainingConfig, spec: DataSpec, asked_to_stop: Callable[[], bool]) -> dict[str, Any] | None:
+def measure(
+    config: TrainingConfig, spec: DataSpec, asked_to_stop: Callable[[], bool], scratch: Path
+) -> dict[str, Any] | None:
     """What is written as the last line; None when it was asked to stop. Raises what training raises."""
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(GPU_SHARE * free / total)
     clock = Clock(asked_to_stop)
-    with tempfile.TemporaryDirectory(prefix="ganvil-probe-") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         events = Path(folder) / "events.jsonl"
         with suppress(Diverged):  # on noise, which says nothing about the data
             train(shortened(config), noise(config, spec), Path(folder), clock, RunLog(events))
@@ -125,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked_to_stop = StopSignal(options.stop_fd)
     log = RunLog(options.folder / "events.jsonl")
     try:
-        found = measure(*read_probe(options.folder), asked_to_stop)
+        found = measure(*read_probe(options.folder), asked_to_stop, options.folder)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise

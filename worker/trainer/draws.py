@@ -18,16 +18,28 @@ AT_A_TIME = 128
 Draw = Callable[[int, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]
 
 
-def evaluation_draw(G_ema: nn.Module, config: TrainingConfig, data: Data, engine: Engine) -> Draw:
-    """A function (first, n) to uint8 [n, H, W, C] and int64 [n] (None when unconditional), in full precision, as they are served."""
+class Interrupted(Exception):
+    """The run was asked to stop while it was evaluated."""
+
+
+def evaluation_draw(
+    G_ema: nn.Module, config: TrainingConfig, data: Data, engine: Engine, should_stop: Callable[[], bool]
+) -> Draw:
+    """A function (first, n) to uint8 [n, H, W, C] and int64 [n] (None when unconditional), in full precision, as they are served.
+
+    It raises Interrupted once the run should stop.
+    """
+    at_a_time = min(AT_A_TIME, config.micro_batch or config.batch_size)
 
     @torch.inference_mode()
     def draw(first: int, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
         labels = evaluation_labels(config, data, first, n)
         z = normals(config.seed, np.arange(first, first + n), Purpose.EVALUATION, config.network.z_dim)
         images = []
-        for start in range(0, n, AT_A_TIME):
-            part = slice(start, start + AT_A_TIME)
+        for start in range(0, n, at_a_time):
+            if should_stop():
+                raise Interrupted
+            part = slice(start, start + at_a_time)
             asked = None if labels is None else torch.from_numpy(labels[part]).to(engine.device)
             images.append(to_uint8(G_ema(torch.from_numpy(z[part]).to(engine.device), asked)))
         return np.concatenate(images), labels

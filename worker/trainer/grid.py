@@ -43,8 +43,13 @@ def grid_inputs(
 def write_grid(path: Path, G_ema: nn.Module, config: TrainingConfig, data: DataSpec, engine: Engine) -> None:
     """Sample the grid from a generator in evaluation mode and write it as a PNG, whole or not at all."""
     z, labels, columns = grid_inputs(config, data)
+    latents = torch.from_numpy(z).to(engine.device)
     on_device = None if labels is None else torch.from_numpy(labels).to(engine.device)
-    images = to_uint8(G_ema(torch.from_numpy(z).to(engine.device), on_device))
+    at_a_time = config.micro_batch or config.batch_size
+    parts = [slice(start, start + at_a_time) for start in range(0, len(z), at_a_time)]
+    images = np.concatenate(
+        [to_uint8(G_ema(latents[part], None if on_device is None else on_device[part])) for part in parts]
+    )
     picture = tile(images, columns, scale=max(1, LEAST_TILE // min(data.height, data.width)), gap=GAP)
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_suffix(".writing")

@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 
 from models import catalog
 from models.config import ConfigError
+from models.machine import available_cores
 from worker.runlog import RunLog
+from worker.slots import find_gpus
 from worker.stop import StopSignal
 
 TRAINER = (sys.executable, "-m", "worker.trainer")
@@ -81,8 +83,15 @@ def launch(run_dir: Path, processes: int, should_stop: Callable[[], bool], progr
     """Start so many of the program, and see them to their end. Returns the exit status.
 
     Once one has failed the others are ended, and the run's log says what it failed of. If it was ended by a signal, so is this
-    process: it does not return.
+    process: it does not return. More than the machine has places for are not started.
     """
+    places = max(available_cores(), len(find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))))
+    if processes > places:
+        message = (
+            f"This config cannot be trained: {processes} processes need a GPU or a core each, and there are {places}"
+        )
+        RunLog(log_path(run_dir, 0)).write("failed", code="config", message=message)
+        return 1
     logs = [log_path(run_dir, rank) for rank in range(processes)]
     sizes = [log.stat().st_size if log.exists() else 0 for log in logs]
     meeting = run_dir.resolve() / "meeting"

@@ -44,13 +44,18 @@ def train(
         check_ranks(config, ranks)
         engine = choose_engine(config, ranks.world)
         with engine.activated():
-            record = Recorder(config, data, engine, run_dir, log, inception_weights)
-            state = State.initial(config, data.spec, engine)
+            record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
             saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
+
+            def begin() -> State:
+                fresh = State.initial(config, data.spec, engine)
+                if initial is not None and saved is None:
+                    resume.transfer(fresh, initial, config, log)
+                return fresh
+
+            state = begin()
             if saved is not None:
                 state.restore(saved)
-            elif initial is not None:
-                resume.transfer(state, initial, config, log)
             if ranks.world > 1:
                 synchronise(state.G)
                 synchronise(state.D)
@@ -79,7 +84,9 @@ def train(
                     try:
                         timetable = ranks.leader(partial(record.tick, state, timetable))
                     except Diverged as divergence:
-                        roll_back(state, State.initial(config, data.spec, engine), divergence, record, ranks, run_dir)
+                        roll_back(state, begin, divergence, record, ranks, run_dir)
+                        if timetable.complete(state.examples_seen):
+                            raise TrainingFailed("diverged", "Training diverged in its last steps.") from divergence
                     if not ranks.leads:
                         state.statistics.clear()
 
@@ -87,14 +94,16 @@ def train(
 
 
 def check_ranks(config: TrainingConfig, ranks: Ranks) -> None:
-    """Raises ConfigError where a batch cannot be shared by so many."""
+    """Raises ConfigError where a launcher of somebody else's started more processes than can share a batch."""
     if config.batch_size % ranks.world:
         detail = f"a batch of {config.batch_size} cannot be shared evenly by {ranks.world} processes"
         raise ConfigError([("/batch_size", detail)])
 
 
-def roll_back(state: State, fresh: State, divergence: Diverged, record: Recorder, ranks: Ranks, run_dir: Path) -> None:
-    """Go on from the best checkpoint, or from first weights where there is none, with gentler settings.
+def roll_back(
+    state: State, begin: Callable[[], State], divergence: Diverged, record: Recorder, ranks: Ranks, run_dir: Path
+) -> None:
+    """Go on from the best checkpoint, or from where the run began where there is none, with gentler settings.
 
     Time does not go back: the examples that were seen count as seen. Raises TrainingFailed after MOST_ROLLBACKS.
     """
@@ -108,12 +117,10 @@ def roll_back(state: State, fresh: State, divergence: Diverged, record: Recorder
             " help. Lower optimizer.generator_lr and optimizer.discriminator_lr, raise penalties.r1_gamma, or try another seed.",
         )
     best = checkpoint.load_best(run_dir / "checkpoints")
-    state.restore_networks(fresh.document() if best is None else best)
+    state.restore_networks(begin().document() if best is None else best)
     state.rollbacks += 1
     if ranks.leads:
-        where = (
-            "its first weights" if best is None else f"the best checkpoint, after {best['examples_seen']:,} examples"
-        )
+        where = "where it began" if best is None else f"the best checkpoint, after {best['examples_seen']:,} examples"
         record.warn(
             state,
             "rolled_back",

@@ -1,6 +1,7 @@
 """What a run leaves behind: metrics, evaluations, grids and checkpoints on schedule, and the account of it in `events.jsonl`."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,9 @@ from models.config import TrainingConfig
 from models.memory import peak_memory
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
-from worker.trainer.draws import evaluation_draw
+from worker.trainer.draws import Interrupted, evaluation_draw
 from worker.trainer.engine import Engine
+from worker.trainer.failure import Diverged
 from worker.trainer.grid import write_grid
 from worker.trainer.loader import Data
 from worker.trainer.state import State
@@ -35,8 +37,10 @@ class Recorder:
         engine: Engine,
         run_dir: Path,
         log: RunLog,
+        should_stop: Callable[[], bool],
         inception_weights: Path | None,
     ) -> None:
+        self._should_stop = should_stop
         self._inception_weights = inception_weights
         self._config = config
         self._data = data
@@ -80,7 +84,10 @@ class Recorder:
         check_tick(means)
         report: dict[str, Any] | None = None
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
-            report, verdict = self._evaluate(state)
+            report = self._evaluate(state)
+        if report is not None:
+            verdict = judge(state.reports, self._config.stopping)
+            self._say(state, verdict)
             if should_end(verdict, report, self._config.stopping):
                 state.examples_total = seen
                 timetable = replace(timetable, total=seen)
@@ -102,14 +109,21 @@ class Recorder:
         self._log.write("warning", state.examples_seen, code=code, message=message)
 
     def ended(self, state: State, timetable: Timetable) -> None:
-        """The last line of a run that did not fail; one that was stopped saves its state first. Raises Diverged."""
+        """The last line of a run that did not fail; one that was stopped saves its state first."""
         if timetable.complete(state.examples_seen):
             self._log.write("finished", state.examples_seen)
             return
         if state.examples_seen > self._saved_at:
-            check_tick(state.statistics.means() | state.weights_rms())
-            self._checkpoint(state, None)
+            self._save_if_sound(state)
         self._log.write("stopped", state.examples_seen)
+
+    def _save_if_sound(self, state: State) -> None:
+        """What blew up since the last tick is left to the run that goes on: it comes there again, and rolls back."""
+        try:
+            check_tick(state.statistics.means() | state.weights_rms())
+        except Diverged:
+            return
+        self._checkpoint(state, None)
 
     def _probe(self, state: State, timetable: Timetable) -> Timetable:
         """Freeze the end of a budget in seconds once the speed is known. The first tick is not typical: it only starts the clock."""
@@ -129,15 +143,16 @@ class Recorder:
 
         return Evaluator(self._data, self._config, self._engine.device, self._inception_weights)
 
-    def _evaluate(self, state: State) -> tuple[dict[str, Any], Verdict]:
-        report: dict[str, Any] = self._evaluator.evaluate(
-            evaluation_draw(state.G_ema, self._config, self._data, self._engine)
-        )
+    def _evaluate(self, state: State) -> dict[str, Any] | None:
+        """The report; None when the run was asked to stop meanwhile."""
+        draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._should_stop)
+        try:
+            report: dict[str, Any] = self._evaluator.evaluate(draw)
+        except Interrupted:
+            return None
         self._log.write("evaluation", state.examples_seen, **report)
         state.reports.append({"examples_seen": state.examples_seen} | {name: report[name] for name in JUDGED})
-        verdict = judge(state.reports, self._config.stopping)
-        self._say(state, verdict)
-        return report, verdict
+        return report
 
     def _say(self, state: State, verdict: Verdict) -> None:
         """Only when it is another one."""

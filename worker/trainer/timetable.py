@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.config import TrainingConfig
+from models.config import MAX_EXAMPLES, TrainingConfig
 
 PROBE_BATCHES = 2  # to a tick, before the end is known
 PROBE_SECONDS = 5.0
@@ -19,7 +19,7 @@ EVALUATION_SAMPLES = 24
 TRAINING_SHARE = 0.96  # of a budget in seconds; the rest is for evaluations, which its probe does not see
 
 # Whatever the schedule says, a run makes no more than so many: a long one would fill disk and database.
-MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS = 10_000, 1_000, 1_000
+MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS, MOST_EVALUATIONS = 10_000, 1_000, 1_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def make_timetable(config: TrainingConfig, examples: int, found: int | None = No
         tick=PROBE_BATCHES * batch if total is None else every(schedule.tick, TICKS, TICK_EXAMPLES, MOST_TICKS),
         grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
         checkpoint=checkpoint,
-        evaluation=_whole_batches(schedule.evaluation, batch) if schedule.evaluation else checkpoint * rarely,
+        evaluation=every(schedule.evaluation or checkpoint * rarely, 1, MAX_EXAMPLES, MOST_EVALUATIONS),
     )
 
 

@@ -122,6 +122,13 @@ def test_what_all_ranks_fail_of_is_said_once(tmp_path: Path, data: Path) -> None
     assert "9 cannot be shared evenly by 2" in failed["data"]["message"]
 
 
+def test_more_processes_than_places_are_not_started(tmp_path: Path, data: Path) -> None:
+    """64 copies of torch would bring a small machine down."""
+    run = write_run(tmp_path, data, processes=64, batch_size=64, budget={"examples": 64})
+    assert launch(run, 64, lambda: False) == 1
+    assert "64 processes need a GPU or a core each" in events(run, "failed")[0]["data"]["message"]
+
+
 def test_a_trainer_starts_the_others_itself(tmp_path: Path, data: Path) -> None:
     """By hand the usual command does what the config says, and shares the threads out."""
     assert config(processes=2).threads == 1

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.runs import config
-from worker.trainer.timetable import MOST_CHECKPOINTS, MOST_GRIDS, MOST_TICKS, make_timetable, probed_total
+from worker.trainer.timetable import (
+    MOST_CHECKPOINTS,
+    MOST_EVALUATIONS,
+    MOST_GRIDS,
+    MOST_TICKS,
+    make_timetable,
+    probed_total,
+)
 
 
 @given(st.integers(1, 10**9), st.integers(1, 64))
@@ -44,10 +51,11 @@ def test_the_probe_extrapolates_the_speed(
 
 
 def test_a_schedule_cannot_fill_the_disk() -> None:
-    """However close a schedule asks for, a run makes a bounded number of ticks, grids and checkpoints."""
-    asked = {"tick": 1, "grid": 1, "checkpoint": 1}
+    """However close a schedule asks for, a run makes a bounded number of ticks, grids, checkpoints and evaluations."""
+    asked = {"tick": 1, "grid": 1, "checkpoint": 1, "evaluation": 1}
     timetable = make_timetable(config(budget={"examples": 10**9}, schedule=asked), 100)
-    counts = [10**9 / every for every in (timetable.tick, timetable.grid, timetable.checkpoint)]
+    counts = [10**9 / every for every in (timetable.tick, timetable.grid, timetable.checkpoint, timetable.evaluation)]
     assert counts[0] <= MOST_TICKS
     assert counts[1] <= MOST_GRIDS
     assert counts[2] <= MOST_CHECKPOINTS
+    assert counts[3] <= MOST_EVALUATIONS
