@@ -43,6 +43,8 @@ class Purpose(IntEnum):
     EVALUATION_CLASS = 14
     SUBSET = 15
     INIT_FEATURES = 16
+    PENALTY_FAKE = 17
+    PENALTY_MIX = 18
 
 
 def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:

@@ -11,6 +11,7 @@ from models import catalog, penalties
 from models.augment import make_augmentation
 from models.augment.control import next_probability
 from models.config import TrainingConfig
+from models.randomness import Purpose
 from worker.trainer.engine import Engine
 from worker.trainer.feed import Batch, Feed
 from worker.trainer.loader import Data
@@ -43,12 +44,12 @@ class Adversarial:
         """One step of D, then one of G against it as it now is."""
         if now.probability is not None:
             state.probability.fill_(now.probability)
-        fake = self._parts.attempt(state.D, partial(self._step_d, state, now))
-        self._parts.attempt(state.G, partial(self._step_g, state, now, fake))
+        fakes = self._parts.attempt(state.D, partial(self._step_d, state, now))
+        self._parts.attempt(state.G, partial(self._step_g, state, now, fakes))
 
-    def _step_d(self, state: State, now: Settings, at_a_time: int) -> Tensor | None:
-        """Returns the fakes, with the graph that G's step needs, where the batch was not taken apart."""
-        G, D, fake = state.G, state.D, None
+    def _step_d(self, state: State, now: Settings, at_a_time: int) -> list[Tensor]:
+        """Returns the fakes, with the graph that G's step needs, where the batch was not taken apart; else nothing."""
+        G, D = state.G, state.D
         D.requires_grad_(True)
         state.signs.zero_()
         for batch in self._feed.parts(state.examples_seen, at_a_time):
@@ -71,16 +72,16 @@ class Adversarial:
         self._ranks.average_gradients(D)
         state.optimizer_d.step(lr=now.discriminator_lr, beta2=now.beta2)
         self._adapt(state)
-        return fake if at_a_time >= self._batch else None
+        return [fake] if at_a_time >= self._batch else []
 
-    def _step_g(self, state: State, now: Settings, fake: Tensor | None, at_a_time: int) -> None:
+    def _step_g(self, state: State, now: Settings, fakes: list[Tensor], at_a_time: int) -> None:
         G, D = state.G, state.D
         D.requires_grad_(False)
         for batch in self._feed.parts(state.examples_seen, at_a_time):
             share = len(batch) / self._batch
-            if fake is None or len(batch) < self._batch:
-                with self._engine.autocast():
-                    fake = G(batch.z, batch.labels)
+            with self._engine.autocast():
+                # Popped, so that they are gone should memory run out.
+                fake = fakes.pop() if fakes else G(batch.z, batch.labels)
             judge_real, judge_fake = self._judges(state, batch, self._engine.autocast)
             real_logits = None
             with self._engine.autocast():
@@ -114,10 +115,10 @@ class Adversarial:
             return
         judge_real, judge_fake = self._judges(state, batch, self._precision)
         terms: dict[str, tuple[float, Callable[[], Tensor]]] = {
-            "r1": (now.r1_gamma / 2, lambda: self._norm2(judge_real, batch.real, batch)),
-            "r2": (now.r2_gamma / 2, lambda: self._norm2(judge_fake, fake, batch)),
+            "r1": (now.r1_gamma / 2, lambda: self._norm2(judge_real, batch.real, batch, Purpose.PENALTY)),
+            "r2": (now.r2_gamma / 2, lambda: self._norm2(judge_fake, fake, batch, Purpose.PENALTY_FAKE)),
             "gradient_penalty": (
-                self._config.penalties.gp_weight,
+                now.gp_weight,
                 lambda: penalties.gradient_penalty(judge_fake, batch.real, fake.float(), self._feed.mix(batch)),
             ),
         }
@@ -127,10 +128,10 @@ class Adversarial:
                 (value * (weight * every * share)).backward()  # type: ignore[no-untyped-call]
                 state.statistics.add(share, **{name: value})
 
-    def _norm2(self, judge: Judge, images: Tensor, batch: Batch) -> Tensor:
+    def _norm2(self, judge: Judge, images: Tensor, batch: Batch, purpose: Purpose) -> Tensor:
         if self._config.penalties.method == "exact":
             return penalties.gradient_norm2(judge, images.float())
-        noise = self._feed.noise(batch, images[0].numel()).view(images.shape)
+        noise = self._feed.noise(batch, images[0].numel(), purpose).view(images.shape)
         return penalties.gradient_norm2_estimate(judge, images.float(), noise)
 
     def _adapt(self, state: State) -> None:

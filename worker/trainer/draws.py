@@ -13,7 +13,7 @@ from models.randomness import Purpose, normals, uniform_bits
 from worker.trainer.engine import Engine
 from worker.trainer.loader import Data
 
-AT_A_TIME = 128
+LEAST_AT_A_TIME, MOST_AT_A_TIME = 32, 128
 
 Draw = Callable[[int, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]
 
@@ -29,7 +29,7 @@ def evaluation_draw(
 
     It raises Interrupted once the run should stop.
     """
-    at_a_time = min(AT_A_TIME, config.micro_batch or config.batch_size)
+    at_a_time = min(MOST_AT_A_TIME, max(LEAST_AT_A_TIME, config.micro_batch or config.batch_size))
 
     @torch.inference_mode()
     def draw(first: int, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:

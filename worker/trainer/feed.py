@@ -42,20 +42,24 @@ class Feed:
         self._device = engine.device
         self._ranks = ranks
         self._augmentation = augmentation
+        self._last: Batch | None = None  # both networks learn from the same one, where it was not taken apart
 
     def parts(self, first: int, at_a_time: int) -> Iterator[Batch]:
         """The share of this rank in the batch that begins with example `first`, so many examples at a time."""
         begin, n = self._ranks.share(first, self._config.batch_size)
         for start in range(begin, begin + n, at_a_time):
-            yield self._batch(start, min(at_a_time, begin + n - start))
+            size = min(at_a_time, begin + n - start)
+            if self._last is None or (self._last.first, len(self._last)) != (start, size):
+                self._last = self._batch(start, size)
+            yield self._last
 
-    def noise(self, batch: Batch, values: int) -> Tensor:
+    def noise(self, batch: Batch, values: int, purpose: Purpose) -> Tensor:
         """float32 [n, values] of standard normals, other ones than z."""
-        return self._normals(batch.first, len(batch), Purpose.PENALTY, values)
+        return self._normals(batch.first, len(batch), purpose, values)
 
     def mix(self, batch: Batch) -> Tensor:
         """float32 [n, 1, 1, 1], uniform in (0, 1)."""
-        return self._uniform(batch.first, len(batch), Purpose.PENALTY, 1)[:, :, None, None]
+        return self._uniform(batch.first, len(batch), Purpose.PENALTY_MIX, 1)[:, :, None, None]
 
     def encoding(self, batch: Batch) -> Tensor:
         """float32 [n, z_dim] of standard normals: the noise of the reparametrisation."""

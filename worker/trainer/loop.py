@@ -17,7 +17,7 @@ from worker.trainer.parts import Parts
 from worker.trainer.recorder import Recorder
 from worker.trainer.settings import settings_at
 from worker.trainer.state import State
-from worker.trainer.timetable import make_timetable
+from worker.trainer.timetable import Timetable, make_timetable
 from worker.trainer.variational import Variational
 
 MOST_ROLLBACKS = 2
@@ -56,6 +56,8 @@ def train(
             state = begin()
             if saved is not None:
                 state.restore(saved)
+                if not ranks.leads:
+                    state.statistics.clear()  # the leader's are those of all
             if ranks.world > 1:
                 synchronise(state.G)
                 synchronise(state.D)
@@ -84,12 +86,11 @@ def train(
                     try:
                         timetable = ranks.leader(partial(record.tick, state, timetable))
                     except Diverged as divergence:
-                        roll_back(state, begin, divergence, record, ranks, run_dir)
-                        if timetable.complete(state.examples_seen):
-                            raise TrainingFailed("diverged", "Training diverged in its last steps.") from divergence
+                        roll_back(state, timetable, begin, divergence, record, ranks, run_dir)
                     if not ranks.leads:
                         state.statistics.clear()
 
+            ranks.sum(state.statistics.sums)
             ranks.leader(lambda: record.ended(state, timetable))
 
 
@@ -101,11 +102,18 @@ def check_ranks(config: TrainingConfig, ranks: Ranks) -> None:
 
 
 def roll_back(
-    state: State, begin: Callable[[], State], divergence: Diverged, record: Recorder, ranks: Ranks, run_dir: Path
+    state: State,
+    timetable: Timetable,
+    begin: Callable[[], State],
+    divergence: Diverged,
+    record: Recorder,
+    ranks: Ranks,
+    run_dir: Path,
 ) -> None:
     """Go on from the best checkpoint, or from where the run began where there is none, with gentler settings.
 
-    Time does not go back: the examples that were seen count as seen. Raises TrainingFailed after MOST_ROLLBACKS.
+    Time does not go back: the examples that were seen count as seen. Raises TrainingFailed after MOST_ROLLBACKS,
+    and at the end of a run without a checkpoint.
     """
     message = f"Training diverged: after {state.examples_seen:,} examples {divergence.reason}."
     if ranks.leads:
@@ -117,6 +125,8 @@ def roll_back(
             " help. Lower optimizer.generator_lr and optimizer.discriminator_lr, raise penalties.r1_gamma, or try another seed.",
         )
     best = checkpoint.load_best(run_dir / "checkpoints")
+    if best is None and timetable.complete(state.examples_seen):
+        raise TrainingFailed("diverged", f"{message} Lower the learning rates, and train for longer.")
     state.restore_networks(begin().document() if best is None else best)
     state.rollbacks += 1
     if ranks.leads:

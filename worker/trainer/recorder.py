@@ -17,7 +17,7 @@ from worker.trainer.failure import Diverged
 from worker.trainer.grid import write_grid
 from worker.trainer.loader import Data
 from worker.trainer.state import State
-from worker.trainer.timetable import Timetable, make_timetable, probed_total
+from worker.trainer.timetable import TRAINING_SHARE, Timetable, make_timetable, probed_total
 from worker.trainer.verdicts import Verdict, check_tick, judge, should_end
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Recorder:
         )
         if state.examples_seen == 0:
             self._grid(state)
+        self._make_up(state, timetable)
         self._began = self._ticked = (state.examples_seen, time.monotonic())
 
     def tick(self, state: State, timetable: Timetable) -> Timetable:
@@ -81,7 +82,7 @@ class Recorder:
         if seen % timetable.tick == 0:
             timetable = self._probe(state, timetable)
         means = state.statistics.means() | state.weights_rms()
-        check_tick(means)
+        check_tick(means, seen / self._config.batch_size)
         report: dict[str, Any] | None = None
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
             report = self._evaluate(state)
@@ -120,7 +121,7 @@ class Recorder:
     def _save_if_sound(self, state: State) -> None:
         """What blew up since the last tick is left to the run that goes on: it comes there again, and rolls back."""
         try:
-            check_tick(state.statistics.means() | state.weights_rms())
+            check_tick(state.statistics.means() | state.weights_rms(), state.examples_seen / self._config.batch_size)
         except Diverged:
             return
         self._checkpoint(state, None)
@@ -134,7 +135,8 @@ class Recorder:
             self._warm = now
             return timetable
         speed = _rate(self._warm, now)
-        state.examples_total = probed_total(budget, self._log.elapsed_seconds, state.examples_seen, speed)
+        share = TRAINING_SHARE if self._config.evaluation.samples else 1.0
+        state.examples_total = probed_total(budget * share, self._log.elapsed_seconds, state.examples_seen, speed)
         return make_timetable(self._config, self._data.spec.examples, state.examples_total)
 
     @cached_property
@@ -142,6 +144,13 @@ class Recorder:
         from worker.evaluation.evaluator import Evaluator  # not before the first step
 
         return Evaluator(self._data, self._config, self._engine.device, self._inception_weights)
+
+    def _make_up(self, state: State, timetable: Timetable) -> None:
+        """The evaluation that was due when the run was stopped, which left it out."""
+        seen, done = state.examples_seen, [report["examples_seen"] for report in state.reports]
+        wanted = self._config.evaluation.samples and seen and timetable.due(seen, timetable.evaluation)
+        if wanted and seen not in done and self._evaluate(state) is not None:
+            self._say(state, judge(state.reports, self._config.stopping))
 
     def _evaluate(self, state: State) -> dict[str, Any] | None:
         """The report; None when the run was asked to stop meanwhile."""

@@ -18,6 +18,7 @@ class Settings:
     beta2: float
     r1_gamma: float
     r2_gamma: float
+    gp_weight: float
     probability: float | None
 
 
@@ -33,5 +34,6 @@ def settings_at(config: TrainingConfig, examples_seen: int, examples_total: int 
         beta2=value(adam.beta2, examples_seen, examples_total),
         r1_gamma=gamma * value(penalties.r1_gamma, examples_seen, examples_total),
         r2_gamma=gamma * value(penalties.r2_gamma, examples_seen, examples_total),
+        gp_weight=gamma * penalties.gp_weight,
         probability=None if adaptive else value(probability, examples_seen, examples_total),
     )

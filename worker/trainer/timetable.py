@@ -71,7 +71,7 @@ def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, exa
     """How many examples fit into a budget of so many seconds, at this speed from now on; None while it is too early to say."""
     if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
         return None
-    return max(1, examples_seen + round(TRAINING_SHARE * (seconds - elapsed_seconds) * examples_per_second))
+    return max(1, examples_seen + round((seconds - elapsed_seconds) * examples_per_second))
 
 
 def _whole_batches(examples: int, batch_size: int) -> int:

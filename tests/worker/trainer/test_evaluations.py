@@ -70,7 +70,7 @@ def test_a_run_goes_on_after_a_rollback_and_resumes_exactly(tmp_path: Path, data
 def test_a_run_that_diverges_in_its_last_steps_fails(tmp_path: Path, data: Path) -> None:
     """What it would go back to has not come to its end."""
     wild = MEASURED | {"optimizer": {"generator_lr": 10.0, "discriminator_lr": 10.0}}
-    with pytest.raises(TrainingFailed, match="last steps"):
+    with pytest.raises(TrainingFailed, match="train for longer"):
         run_here(tmp_path, data, **wild, budget={"examples": 40})
     assert verdicts(tmp_path) == ["diverged"]
 
