@@ -150,6 +150,7 @@ def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
         ) as follower:
             assert follower.stdout is not None
             assert follower.stdout.readline().startswith("Job ")
+            assert follower.stdout.readline().startswith("Preset fast: ")
             assert follower.stdout.readline().startswith("queued")
             began = time.monotonic()
             api = up.child("-m app --processes")
