@@ -43,6 +43,10 @@ class Evaluator:
         """Raises ConfigError when those that were asked for cannot be had."""
         return choose_features(self.settings.features, self.data.folder, self.device, self.inception_weights)
 
+    def check_features(self) -> None:
+        """Raises ConfigError when the features that were asked for cannot be had."""
+        assert self.features
+
     @cached_property
     def _reference(self) -> Reference:
         return make_reference(self.data, self.features, self.settings.samples, self.device)

@@ -54,6 +54,8 @@ class Recorder:
 
     def started(self, state: State, timetable: Timetable) -> None:
         """Say what begins; a fresh run shows its first grid."""
+        if self._config.evaluation.samples and self._config.evaluation.features != "auto":
+            self._evaluator.check_features()  # before any time is spent
         self._saved_at = state.examples_seen
         self._log.write(
             "started",

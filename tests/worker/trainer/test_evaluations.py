@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from models.config import ConfigError
 from models.manifest import read_info
 from tests.worker.runs import assert_same_end, events, newest, prepare, run_here, start, write_run
 from worker.trainer.failure import TrainingFailed
@@ -124,6 +125,13 @@ def test_images_of_a_pixel_end_in_a_clear_state(tmp_path: Path, shape: tuple[int
     run = run_here(tmp_path / "run", data, **tiny, budget={"examples": 320})
     assert events(run)[-1]["kind"] == "finished"
     assert events(run, "evaluation")[0]["data"]["kid"] is not None
+
+
+def test_features_that_cannot_be_had_are_refused_before_the_first_step(tmp_path: Path, data: Path) -> None:
+    """These data were prepared without a classifier."""
+    with pytest.raises(ConfigError, match="no classifier"):
+        run_here(tmp_path, data, evaluation={"samples": 64, "features": "classifier"})
+    assert events(tmp_path, "metrics") == []
 
 
 def test_a_run_ends_at_the_kid_that_was_asked_for(tmp_path: Path, data: Path) -> None:
