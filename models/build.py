@@ -1,6 +1,7 @@
 """Fresh networks of a config, with the first weights that its seed stands for."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
@@ -9,10 +10,12 @@ from models.config import DataSpec, NetworkOptions
 from models.layers import Network, initialise
 from models.randomness import Purpose
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
 
 def build_generator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> Network:
     """From z [n, z_dim] and labels int64 [n] (or None) to images [n, C, H, W] in [-1, 1]."""
-    network = construct(lambda: networks(options.family).Generator(options, data)).to(device)
+    network: Network = construct(lambda: networks(options.family).Generator(options, data)).to(device)
     initialise(network, seed, Purpose.INIT_GENERATOR)
     return network
 
@@ -24,12 +27,12 @@ def build_discriminator(options: NetworkOptions, data: DataSpec, seed: int, devi
     """
     family = networks(options.family)
     network_type = family.Discriminator if FAMILIES[options.family].game == "adversarial" else family.Encoder
-    network = construct(lambda: network_type(options, data)).to(device)
+    network: Network = construct(lambda: network_type(options, data)).to(device)
     initialise(network, seed, Purpose.INIT_DISCRIMINATOR)
     return network
 
 
-def construct(network: Callable[[], Network]) -> Network:
+def construct(network: Callable[[], AnyNetwork]) -> AnyNetwork:
     """The network, without a trace of the random numbers that its layers draw when they are made."""
     with torch.random.fork_rng(devices=[]):
         return network()

@@ -49,6 +49,15 @@ def layout_of(data: DataSpec) -> Layout:
     return plan
 
 
+def stage_widths(plan: Layout, width: int, max_width: int) -> list[int]:
+    """Channels of a discriminator's or an encoder's stages, from the image inwards: `width`, doubled at each stage up to `max_width`.
+
+    Small images have few stages, and make up for it in width.
+    """
+    start = width << max(0, 3 - plan.halvings)
+    return [min(start << stage, max_width) for stage in range(plan.halvings)]
+
+
 def nearest_sizes(height: int, width: int, count: int = 2) -> list[tuple[int, int]]:
     """The sizes closest to this one that have a layout; squares for a square."""
     sides = range(4, MAX_SIDE + 1, 2)

@@ -1,7 +1,6 @@
 """Jobs that begin with a model: what the worker hands the trainer, and what becomes of a model that cannot be read."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from app import jobs
 from app.jobs import history
 from app.tables import Checkpoint, Dataset, Job
-from tests.factories import make_dataset, make_job
+from tests.factories import make_job
 from tests.servers import wait_until
 from worker.service import Service
 from worker.training import train_next
@@ -21,15 +20,6 @@ CONFIG = {
     "evaluation": {"samples": 0},
     "precision": "fp32",
 }
-
-
-@pytest.fixture
-def dataset(service: Service, digits_prepared: Path) -> Dataset:
-    with service.database.writing() as session:
-        dataset = make_dataset(session)
-    for path in digits_prepared.iterdir():
-        service.storage.put_file(f"{dataset.key}/{path.name}", path)
-    return dataset
 
 
 def submit(service: Service, dataset: Dataset, **request: Any) -> str:

@@ -3,7 +3,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from app.db import Database
 from app.errors import Unavailable
 from app.jobs import history
 from app.tables import Dataset, Job
-from tests.factories import make_dataset, make_job
+from tests.factories import make_job
 from tests.servers import wait_until
 from worker.service import Service
 from worker.training import train_next
@@ -25,15 +24,6 @@ CONFIG = {
     "schedule": {"tick": 64, "grid": 64, "checkpoint": 64},
 }
 LONG = {"config": CONFIG | {"schedule": {"tick": 640, "grid": 3200, "checkpoint": 640}}, "budget": {"examples": 9600}}
-
-
-@pytest.fixture
-def dataset(service: Service, digits_prepared: Path) -> Dataset:
-    with service.database.writing() as session:
-        dataset = make_dataset(session)
-    for path in digits_prepared.iterdir():
-        service.storage.put_file(f"{dataset.key}/{path.name}", path)
-    return dataset
 
 
 def submit(service: Service, dataset: Dataset, **request: Any) -> str:

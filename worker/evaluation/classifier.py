@@ -22,11 +22,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d, pad, pixel_unshuffle, relu
 
-from models.fingerprint import cpu_has
+from models.build import construct
 from models.layers import Network, initialise
 from models.randomness import Purpose, uniform_bits
 from worker.data import FEATURES_FILE
-from worker.trainer.engine import Engine
+from worker.trainer.engine import Engine, faster_precision
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -165,14 +165,14 @@ def train_classifier(
     """
     _, height, width, channels = examples.shape
     shape = Shape(height, width, channels, classes)
-    network = _construct(shape)
+    network = construct(lambda: Classifier(shape))
     initialise(network, SEED, Purpose.INIT_FEATURES)
     known = np.flatnonzero(labels >= 0)
     known = known[_order(0, len(known))]
     held_out, seen = np.split(known, [len(known) // HELD_OUT])
     held_out = np.sort(held_out[:MOST_HELD_OUT])
-    precision = "bf16" if cpu_has("amx_bf16") or cpu_has("avx512_bf16") else "fp32"
-    engine = Engine(torch.device("cpu"), precision, threads=1)  # for each of ours
+    cpu = torch.device("cpu")
+    engine = Engine(cpu, faster_precision(cpu), threads=1)  # for each of ours
     with engine.activated():
         engine.place(network)
         _fit(network, engine, examples, labels, seen, threads, tick)
@@ -181,12 +181,6 @@ def train_classifier(
     accuracy = float((answers == labels[held_out]).mean())
     baseline = int(np.bincount(labels[held_out]).max()) / len(held_out)
     return replace(trained, accuracy=accuracy, baseline=baseline)
-
-
-def _construct(shape: Shape) -> Classifier:
-    """A network without a trace of the random numbers that its layers draw when they are made."""
-    with torch.random.fork_rng(devices=[]):
-        return Classifier(shape)
 
 
 def _fit(
@@ -289,7 +283,7 @@ def load_classifier(folder: Path, device: torch.device = torch.device("cpu")) ->
             about = json.loads((file.metadata() or {})["classifier"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         shape = Shape(**about["shape"])
-        network = _construct(shape)
+        network = construct(lambda: Classifier(shape))
         network.load_state_dict(weights)
         found = FeatureClassifier(
             network.eval().to(device), shape, device=device, **{name: about[name] for name in FIGURES}

@@ -1,13 +1,10 @@
 """Evaluations of a run: the same real images, the same features, ever new samples."""
 
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from models.config import TrainingConfig
@@ -15,10 +12,8 @@ from worker.evaluation import report
 from worker.evaluation.features import BATCH, Features, choose_features
 from worker.evaluation.reference import Reference, make_reference
 from worker.evaluation.report import Samples
+from worker.trainer.draws import Draw
 from worker.trainer.loader import Data
-
-# The samples number first .. first + n - 1 of a fixed stream, uint8 [n, H, W, C], and int64 [n] the classes they were asked for.
-Draw = Callable[[int, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]
 
 
 class Evaluator:

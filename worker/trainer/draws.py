@@ -15,6 +15,7 @@ from worker.trainer.loader import Data
 
 LEAST_AT_A_TIME, MOST_AT_A_TIME = 32, 128
 
+# The samples number first .. first + n - 1 of a fixed stream, uint8 [n, H, W, C], and int64 [n] the classes they were asked for.
 Draw = Callable[[int, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]
 
 

@@ -68,10 +68,12 @@ def choose_engine(config: TrainingConfig, processes: int = 1) -> Engine:
             [("/threads", f"{config.threads} threads on a machine of {cores} cores; use at most {cores}")]
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precision = config.precision
-    if precision == "auto":
-        # A CPU without an instruction that multiplies bf16 emulates it, slowly.
-        on_cpu = cpu_has("amx_bf16") or cpu_has("avx512_bf16")
-        gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
-        precision = "bf16" if gains else "fp32"
+    precision = faster_precision(device) if config.precision == "auto" else config.precision
     return Engine(device, precision, config.threads or torch.get_num_threads(), processes)
+
+
+def faster_precision(device: torch.device) -> str:
+    """Of "bf16" and "fp32" the one that the hardware gains from. A CPU without an instruction that multiplies bf16 emulates it, slowly."""
+    on_cpu = cpu_has("amx_bf16") or cpu_has("avx512_bf16")
+    gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
+    return "bf16" if gains else "fp32"

@@ -12,19 +12,12 @@ from torch.nn.functional import leaky_relu, relu
 
 from models.config import DataSpec
 from models.families.dcgan.spec import DcganOptions
-from models.families.layouts import Layout, layout_of
+from models.families.layouts import layout_of, stage_widths
 from models.layers import BatchNorm, ConditionalBatchNorm, Network
 
 INITIAL_STD = 0.02  # section 4 of the paper
 LEAK = 0.2
 CLASS_DIM = 16
-
-
-def _plan(options: DcganOptions, data: DataSpec) -> tuple[Layout, list[int]]:
-    """The layout, and the channels of the discriminator's stages from the image inwards."""
-    plan = layout_of(data)
-    start = options.width << max(0, 3 - plan.halvings)  # small images have few stages, and make up for it in width
-    return plan, [min(start << stage, options.max_width) for stage in range(plan.halvings)]
 
 
 class Dcgan(Network):
@@ -37,7 +30,8 @@ class Generator(Dcgan):
 
     def __init__(self, options: DcganOptions, data: DataSpec) -> None:
         super().__init__()
-        plan, widths = _plan(options, data)
+        plan = layout_of(data)
+        widths = stage_widths(plan, options.width, options.max_width)
         widths = widths[::-1][: plan.doublings]  # mirrors the discriminator, from the base outwards
         classes = options.class_rows(data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
@@ -68,7 +62,8 @@ class Discriminator(Dcgan):
 
     def __init__(self, options: DcganOptions, data: DataSpec) -> None:
         super().__init__()
-        plan, widths = _plan(options, data)
+        plan = layout_of(data)
+        widths = stage_widths(plan, options.width, options.max_width)
         classes = options.class_rows(data)
         first = nn.Conv2d(data.channels, widths[0], 4, stride=2, padding=1)
         hidden = [nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)]

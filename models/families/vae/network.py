@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from models.config import DataSpec
-from models.families.layouts import Layout, layout_of
+from models.families.layouts import layout_of, stage_widths
 from models.families.vae.spec import VaeOptions
 from models.layers import Network
 
@@ -21,13 +21,6 @@ CLASS_DIM = 16
 GROUPS = 8
 HIDDEN = 256  # between the encoder's features and the two heads
 MAX_LOG_VARIANCE = 10.0  # either way: standard deviations from 0.007 to 150
-
-
-def _plan(options: VaeOptions, data: DataSpec) -> tuple[Layout, list[int]]:
-    """The layout, and the channels of the encoder's stages from the image inwards."""
-    plan = layout_of(data)
-    start = options.width << max(0, 3 - plan.halvings)  # small images have few stages, and make up for it in width
-    return plan, [min(start << stage, options.max_width) for stage in range(plan.halvings)]
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -50,7 +43,8 @@ class Generator(Vae):
 
     def __init__(self, options: VaeOptions, data: DataSpec) -> None:
         super().__init__()
-        plan, widths = _plan(options, data)
+        plan = layout_of(data)
+        widths = stage_widths(plan, options.width, options.max_width)
         widths = widths[::-1][: plan.doublings]  # mirrors the encoder, from the base outwards
         classes = options.class_rows(data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
@@ -88,7 +82,8 @@ class Encoder(Vae):
 
     def __init__(self, options: VaeOptions, data: DataSpec) -> None:
         super().__init__()
-        plan, widths = _plan(options, data)
+        plan = layout_of(data)
+        widths = stage_widths(plan, options.width, options.max_width)
         classes = options.class_rows(data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
         self.stages = nn.ModuleList(
