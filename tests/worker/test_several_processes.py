@@ -8,11 +8,9 @@ from typing import Any
 
 from app.tables import Dataset, Job
 from tests.servers import wait_until
-from tests.worker.test_training import CONFIG, LONG, dataset, events, job_of, seen, stop_after, submit
+from tests.worker.test_training import CONFIG, LONG, events, job_of, seen, stop_after, submit
 from worker.service import Service
 from worker.training import train_next
-
-__all__ = ["dataset"]  # the fixture
 
 TWO = {"processes": 2, "threads": 2}
 
