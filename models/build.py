@@ -21,7 +21,7 @@ def build_generator(options: NetworkOptions, data: DataSpec, seed: int, device: 
 
 
 def build_discriminator(options: NetworkOptions, data: DataSpec, seed: int, device: torch.device) -> Network:
-    """From images [n, C, H, W] in [-1, 1] and labels int64 [n] (or None) to logits [n].
+    """From images [n, C, H, W] in [-1, 1] and rows int64 [n] of its table of classes (or None) to logits [n].
 
     Of a variational family its encoder: to the mean and the logarithm of the variance of z, each [n, z_dim].
     """

@@ -144,6 +144,8 @@ def _game_faults(config: TrainingConfig, family: FamilySpec) -> list[tuple[str, 
         faults = [(f"/penalties/{name}", f"{detail} to penalise; use 0") for name, weight in weights.items() if weight]
         if config.augment.kind != "none":
             faults.append(("/augment/kind", f"{detail} to hide the examples from; use none"))
+        if config.network.components > 1:
+            faults.append(("/network/components", f"{family.name} finds its latents itself; use 1"))
         return faults
     if config.loss == "wasserstein" and not any(weights.values()):
         return [

@@ -62,13 +62,29 @@ class NetworkOptions(Section):
         lt=1,
         description="Share of the examples whose class is hidden while training, as that of an unlabelled one always is.",
     )
+    components: int = Field(
+        1,
+        ge=1,
+        le=1_000,
+        description=(
+            "Kinds of images that k-means finds in each class, or in data without classes, for the networks to be conditioned on."
+            " A sample's comes with its seed."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _z_tells_components(self) -> Self:
+        if self.components > 1 and self.z_dim < 2:
+            raise ValueError("the components of a class are told apart by two values of z: use a z_dim of 2 or more")
+        return self
 
     def class_rows(self, data: DataSpec) -> int:
-        """How many rows a table of classes has: one for each class, and a last one for a hidden class where there may be any.
-
-        0 when the networks are not conditional.
+        """How many rows a table of classes has: one for each component of each class, and a last one for a hidden class where
+        there may be any. Data without classes count as one; 0 when it has no components either.
         """
-        return len(data.classes) + (self.class_dropout > 0) if self.conditional else 0
+        if self.conditional:
+            return len(data.classes) * self.components + (self.class_dropout > 0)
+        return self.components if self.components > 1 else 0
 
 
 class Penalties(Section):

@@ -45,6 +45,7 @@ class Purpose(IntEnum):
     INIT_FEATURES = 16
     PENALTY_FAKE = 17
     PENALTY_MIX = 18
+    DIVISION = 19
 
 
 def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:

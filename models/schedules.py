@@ -1,8 +1,8 @@
 """Numbers that change while training goes on, as pure functions of the examples seen. Torch-free.
 
-A scheduled number is a plain one, or a ramp from one to another along half a cosine wave:
+A scheduled number is a plain one, or a ramp from one to another, which waits and then goes along half a cosine wave:
 
-    v(t) = start + (end - start) (1 - cos(pi t / over)) / 2     for t <= over, then end
+    v(t) = start + (end - start) (1 - cos(pi s)) / 2,    s = (t / over - hold) / (1 - hold), kept between 0 and 1
 """
 
 import math
@@ -20,13 +20,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Ramp(BaseModel, Generic[Number]):
-    """From `start` to `end` over so many examples; `over` null is the whole run."""
+    """From `start` to `end` over so many examples, of which the share `hold` passes at the start; `over` null is the whole run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     start: Number
     end: Number
     over: int | None = Field(None, ge=1, le=10**12)
+    hold: float = Field(0.0, ge=0, lt=1)
 
 
 def _tag(given: Any) -> str:
@@ -59,8 +60,9 @@ def value(scheduled: float | Ramp[float], examples_seen: int, examples_total: in
     if not isinstance(scheduled, Ramp):
         return scheduled
     over = scheduled.over or examples_total
-    passed = min(examples_seen / over, 1.0) if over else 0.0
-    return scheduled.start + (scheduled.end - scheduled.start) * (1 - math.cos(math.pi * passed)) / 2
+    passed = examples_seen / over if over else 0.0
+    share = min(max((passed - scheduled.hold) / (1 - scheduled.hold), 0.0), 1.0)
+    return scheduled.start + (scheduled.end - scheduled.start) * (1 - math.cos(math.pi * share)) / 2
 
 
 def largest(scheduled: float | Ramp[float]) -> float:

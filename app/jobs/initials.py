@@ -16,7 +16,7 @@ from app.tables import Checkpoint, Document, Job
 from models.config import DataSpec, NetworkOptions
 
 # Of a network's options, what may differ from those of the model: the classes and how they are used.
-MAY_DIFFER = {"conditional", "class_dropout"}
+MAY_DIFFER = {"conditional", "class_dropout", "components"}
 SHAPE = ("height", "width", "channels")
 
 

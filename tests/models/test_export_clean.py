@@ -10,11 +10,18 @@ from models import catalog
 from models.build import build_generator
 from models.config import DataSpec
 
+ADVERSARIAL = [name for name, family in catalog.FAMILIES.items() if family.game == "adversarial"]
 DATA = DataSpec(examples=9, height=8, width=12, channels=3, classes=("a", "b", "c"))
 
 
-@pytest.mark.parametrize("family", list(catalog.FAMILIES))
-@pytest.mark.parametrize("network", [{"conditional": False}, {"conditional": True, "class_dropout": 0.1}])
+PLAIN = [{"conditional": False}, {"conditional": True, "class_dropout": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("family", "network"),
+    [(family, network) for family in catalog.FAMILIES for network in PLAIN]
+    + [(family, {**network, "components": 3}) for family in ADVERSARIAL for network in PLAIN],
+)
 def test_a_captured_generator_makes_the_same_images(family: str, network: dict[str, Any]) -> None:
     """The graph captured from a batch of two makes of other batches, of one and of five, what the generator does."""
     options = catalog.parse_network({"family": family, "z_dim": 6, **network})

@@ -64,6 +64,14 @@ def test_known_values_of_a_ramp() -> None:
     assert found == pytest.approx([2.0, 1.75, 1.5, 1.25, 1.0, 1.0])
 
 
+def test_a_ramp_may_wait_at_its_start() -> None:
+    """For a share of its length; what is left of it has the same shape."""
+    ramp, rest = RateRamp(start=2.0, end=1.0, over=400, hold=0.25), RateRamp(start=2.0, end=1.0, over=300)
+    assert [value(ramp, seen, None) for seen in (0, 50, 100)] == [2.0, 2.0, 2.0]
+    later = [value(ramp, 100 + seen, None) for seen in (0, 100, 150, 200, 300, 301)]
+    assert later == pytest.approx([value(rest, seen, None) for seen in (0, 100, 150, 200, 300, 301)])
+
+
 def test_a_ramp_over_null_takes_the_whole_run() -> None:
     """Without `over` it ends with the run, and waits at its start while nobody knows how long that is."""
     ramp = RateRamp(start=2.0, end=1.0)
@@ -117,6 +125,8 @@ def test_bounds_hold_for_both_ends(section: str, name: str, side: int) -> None:
     ("change", "pointers"),
     [
         ({"over": 0}, ["/over"]),
+        ({"hold": 1.0}, ["/hold"]),
+        ({"hold": -0.1}, ["/hold"]),
         ({"over": 10**12 + 1}, ["/over"]),
         ({"over": 1.5}, ["/over"]),
         ({"start": "fast"}, ["/start"]),
@@ -148,7 +158,9 @@ def test_a_ramp_has_both_ends(missing: str) -> None:
 
 def test_a_config_with_ramps_survives_json() -> None:
     """Ramps come back as they were, through text and through a document, and are written as they are given."""
-    ramps = {place: {"start": fine, "end": fine / 2, "over": 7} for place, (fine, _, _) in SCHEDULED.items()}
+    ramps = {
+        place: {"start": fine, "end": fine / 2, "over": 7, "hold": 0.5} for place, (fine, _, _) in SCHEDULED.items()
+    }
     document = dict(DOCUMENT)
     for (section, name), ramp in ramps.items():
         document[section] = document.get(section, {}) | {name: ramp}

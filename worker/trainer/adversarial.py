@@ -103,7 +103,7 @@ class Adversarial:
                 assert numbers is not None
                 images = augmentation(images.float(), numbers, p)
             with precision():
-                logits: Tensor = state.D(images, batch.labels)
+                logits: Tensor = state.D(images, batch.rows)
             return logits.float()
 
         return partial(judge, numbers=batch.augment_real), partial(judge, numbers=batch.augment_fake)

@@ -23,7 +23,8 @@ class Batch:
     first: int
     real: Tensor  # float32 [n, C, H, W] in [-1, 1]
     labels: Tensor | None  # int64 [n]; the number after the last class hides the class; None when unconditional
-    z: Tensor  # float32 [n, z_dim], standard normal
+    rows: Tensor | None  # int64 [n] of a discriminator's table of classes; None without one
+    z: Tensor  # float32 [n, z_dim], standard normal, each of the component of the example beside it
     augment_real: Tensor | None  # float32 [n, k] in (0, 1)
     augment_fake: Tensor | None
 
@@ -66,30 +67,37 @@ class Feed:
         return self._normals(batch.first, len(batch), Purpose.ENCODING, self._config.network.z_dim)
 
     def _batch(self, first: int, n: int) -> Batch:
-        examples, labels = self._data.batch(self._config.seed, first, n)
+        numbers = self._data.order(self._config.seed, first, n)
         # The file's order, channels last in memory, is the one that convolutions like.
-        real = self._on_device(examples).permute(0, 3, 1, 2).float() / 127.5 - 1
+        real = self._on_device(self._data.examples[numbers]).permute(0, 3, 1, 2).float() / 127.5 - 1
         if self._config.augment.flip:
             mirrored = self._uniform(first, n, Purpose.FLIP, 1)[:, :, None, None] < 0.5
             real = torch.where(mirrored, real.flip(3), real)
         wanted = 0 if self._augmentation is None else self._augmentation.numbers
+        labels = rows = self._labels(numbers, first)
+        z = normals(self._config.seed, np.arange(first, first + n), Purpose.LATENT, self._config.network.z_dim)
+        if (division := self._data.division) is not None:
+            classes = np.zeros_like(numbers) if labels is None else labels
+            z, rows = division.latents(z, numbers, classes), division.rows(numbers, classes)
         return Batch(
             first=first,
             real=real,
-            labels=self._labels(labels, first),
-            z=self._normals(first, n, Purpose.LATENT, self._config.network.z_dim),
+            labels=self._maybe(labels),
+            rows=self._maybe(rows),
+            z=self._on_device(z),
             augment_real=self._uniform(first, n, Purpose.AUGMENT_REAL, wanted) if wanted else None,
             augment_fake=self._uniform(first, n, Purpose.AUGMENT_FAKE, wanted) if wanted else None,
         )
 
-    def _labels(self, labels: npt.NDArray[np.int64], first: int) -> Tensor | None:
+    def _labels(self, numbers: npt.NDArray[np.int64], first: int) -> npt.NDArray[np.int64] | None:
         if not self._config.network.conditional:
             return None
+        labels = self._data.labels[numbers]
         if dropout := self._config.network.class_dropout:
             bits = uniform_bits(self._config.seed, np.arange(first, first + len(labels)), Purpose.CLASS_DROPOUT, 1)
             hidden = (bits[:, 0] * 2.0**-32 < dropout) | (labels < 0)
             labels = np.where(hidden, len(self._data.spec.classes), labels)
-        return self._on_device(labels)
+        return labels
 
     def _normals(self, first: int, n: int, purpose: Purpose, values: int) -> Tensor:
         return self._on_device(normals(self._config.seed, np.arange(first, first + n), purpose, values))
@@ -97,6 +105,9 @@ class Feed:
     def _uniform(self, first: int, n: int, purpose: Purpose, values: int) -> Tensor:
         bits = uniform_bits(self._config.seed, np.arange(first, first + n), purpose, values)
         return self._on_device(((bits + 0.5) * 2.0**-32).astype(np.float32))
+
+    def _maybe(self, array: npt.NDArray[np.int64] | None) -> Tensor | None:
+        return None if array is None else self._on_device(array)
 
     def _on_device(self, array: npt.NDArray[np.generic]) -> Tensor:
         """Without waiting for a GPU: it copies from pinned memory while the host goes on."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
+from models.components import Division
 from models.config import DataSpec
 from models.randomness import permutation
 
@@ -24,7 +25,8 @@ class DataFileError(Exception):
 class Data:
     """`examples` is mapped from the file rather than read, so that memory does not grow with the data set.
 
-    `folder` is where it was prepared, and may hold the network that its images are compared by.
+    `folder` is where it was prepared, and may hold the network that its images are compared by. `division` is how a run divides
+    its classes into components.
     """
 
     examples: npt.NDArray[np.uint8]
@@ -32,15 +34,15 @@ class Data:
     spec: DataSpec
     sha256: str
     folder: Path | None = None
+    division: Division | None = None
 
-    def batch(self, seed: int, first: int, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """uint8 [n, H, W, C] and int64 [n]: what training with this seed sees as its examples first .. first + n - 1.
+    def order(self, seed: int, first: int, n: int) -> npt.NDArray[np.int64]:
+        """int64 [n]: the numbers of what training with this seed sees as its examples first .. first + n - 1.
 
         Each epoch visits every example once, in an order of its own; a batch may reach from one epoch into the next.
         """
         epochs, places = np.divmod(np.arange(first, first + n), len(self.labels))
-        rows = np.concatenate([_order(seed, int(e), len(self.labels))[places[epochs == e]] for e in np.unique(epochs)])
-        return self.examples[rows], self.labels[rows]
+        return np.concatenate([_order(seed, int(e), len(self.labels))[places[epochs == e]] for e in np.unique(epochs)])
 
 
 @lru_cache(maxsize=2)  # a batch reaches over at most two epochs when it is no larger than the data set

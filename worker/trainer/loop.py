@@ -1,6 +1,7 @@
 """The loop around the game. `worker.trainer` says what a run directory holds; everything slow or loud happens in `recorder`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from models.config import ConfigError, TrainingConfig
 from worker.runlog import RunLog
 from worker.trainer import checkpoint, resume
 from worker.trainer.adversarial import Adversarial
+from worker.trainer.division import divide
 from worker.trainer.engine import choose_engine
 from worker.trainer.failure import Diverged, TrainingFailed
 from worker.trainer.loader import Data
@@ -44,13 +46,15 @@ def train(
         check_ranks(config, ranks)
         engine = choose_engine(config, ranks.world)
         with engine.activated():
-            record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
             saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
+            data = replace(data, division=ranks.leader(lambda: divide(config, data, resume.components(saved))))
+            record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
 
             def begin() -> State:
                 fresh = State.initial(config, data.spec, engine)
                 if initial is not None and saved is None:
                     resume.transfer(fresh, initial, config, log)
+                fresh.share_out(data.division)
                 return fresh
 
             state = begin()

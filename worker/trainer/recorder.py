@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from models.config import TrainingConfig
 from models.memory import peak_memory
 from worker.runlog import RunLog
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from worker.evaluation.evaluator import Evaluator
 
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
-JUDGED = ("kid", "kid_floor_high", "coverage", "spread", "duplicates")  # what verdicts go by
+JUDGED = ("kid", "kid_floor_high", "coverage", "spread", "duplicates", "features")  # what verdicts go by
 
 
 class Recorder:
@@ -89,9 +91,8 @@ class Recorder:
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
             report = self._evaluate(state)
         if report is not None:
-            verdict = judge(state.reports, self._config.stopping)
-            self._say(state, verdict)
-            if should_end(verdict, report, self._config.stopping):
+            self._say(state, judge(state.reports, self._config.stopping))
+            if should_end(state.reports, self._config.stopping):
                 state.examples_total = seen
                 timetable = replace(timetable, total=seen)
         if timetable.due(seen, timetable.tick):
@@ -194,6 +195,7 @@ class Recorder:
         self._log.write("grid", state.examples_seen, path=str(path))
 
     def _checkpoint(self, state: State, report: dict[str, Any] | None) -> None:
+        division = self._data.division
         saved = checkpoint.save(
             self._run_dir / "checkpoints",
             state.examples_seen,
@@ -201,6 +203,7 @@ class Recorder:
             | {
                 "config": self._config.model_dump(mode="json"),
                 "data_sha256": self._data.sha256,
+                "components": None if division is None else torch.from_numpy(division.components),
                 "fingerprint": self._engine.fingerprint,
                 "elapsed_seconds": self._log.elapsed_seconds,
             },

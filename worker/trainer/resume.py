@@ -4,6 +4,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
@@ -52,6 +54,12 @@ def load(folder: Path, config: TrainingConfig, data: Data, engine: Engine, log: 
             now=engine.fingerprint,
         )
     return document
+
+
+def components(document: dict[str, Any] | None) -> npt.NDArray[np.int16] | None:
+    """int16 [N]: which component each example belongs to in the run of this checkpoint; None where there are none."""
+    found = None if document is None else document.get("components")
+    return None if found is None else found.numpy()
 
 
 def _changed(document: dict[str, Any], config: TrainingConfig) -> list[str]:

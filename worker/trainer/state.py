@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.adam import Adam
 from models.build import build_discriminator, build_generator
+from models.components import Components, Division
 from models.config import DataSpec, TrainingConfig
 from worker.trainer.engine import Engine
 from worker.trainer.statistics import Statistics
@@ -52,6 +53,13 @@ class State:
             probability=torch.zeros((), device=engine.device),
             signs=torch.zeros((), device=engine.device),
         )
+
+    def share_out(self, division: Division | None) -> None:
+        """Let the generator draw the components of a class as often as the data have them."""
+        if division is not None:
+            for module in (*self.G.modules(), *self.G_ema.modules()):
+                if isinstance(module, Components):
+                    module.divide(division.shares)
 
     def document(self) -> dict[str, Any]:
         """Tensors and plain values that `torch.load(weights_only=True)` takes back."""

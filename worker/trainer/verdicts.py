@@ -55,11 +55,14 @@ def judge(reports: Sequence[Report], stopping: Stopping) -> Verdict:
     return _collapsed(reports[-1]) or _plateaued(reports, stopping) or _healthy(reports[-1])
 
 
-def should_end(verdict: Verdict, report: Report, stopping: Stopping) -> bool:
-    """Whether the run has what its user wanted before its budget is used up."""
+def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
+    """Whether the run has what its user wanted before its budget is used up, or no longer gets nearer to it, collapsed or not."""
+    report = reports[-1]
     reached = stopping.kid is not None and report["kid"] is not None and report["kid"] <= stopping.kid
-    converged = verdict.verdict == "plateaued" or (verdict.verdict == "healthy" and within_floor(report))
-    return reached or (stopping.on_plateau and converged)
+    if reached or not stopping.on_plateau:
+        return reached
+    converged = _collapsed(report) is None and within_floor(report)
+    return converged or _plateaued(reports, stopping) is not None
 
 
 def _collapsed(report: Report) -> Verdict | None:
@@ -78,12 +81,17 @@ def _collapsed(report: Report) -> Verdict | None:
 def _plateaued(reports: Sequence[Report], stopping: Stopping) -> Verdict | None:
     if reports[-1]["spread"] is None:
         return Verdict("plateaued", "All real images are the same, so there is nothing to learn but this one.")
-    kids = [report["kid"] for report in reports if report["kid"] is not None]
+    kids = [report["kid"] for report in reports if report["kid"] is not None and _alike(report, reports[-1])]
     before, late = kids[: -stopping.patience], kids[-stopping.patience :]
     if not before or min(late) < min(before) - LEAST_GAIN * abs(min(before)):
         return None
     message = f"KID has not become better than {min(before):.5f} in the last {stopping.patience} evaluations."
     return Verdict("plateaued", message, {"kid": kids[-1], "best_kid": min(kids), "patience": stopping.patience})
+
+
+def _alike(one: Report, other: Report) -> bool:
+    """Whether both were measured in the same features: a run may have moved to a machine that has others."""
+    return bool(one.get("features") == other.get("features"))
 
 
 def _healthy(report: Report) -> Verdict:

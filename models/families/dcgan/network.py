@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, relu
 
+from models.components import Components
 from models.config import DataSpec
 from models.families.dcgan.spec import DcganOptions
 from models.families.layouts import layout_of, stage_widths
@@ -34,6 +35,7 @@ class Generator(Dcgan):
         widths = stage_widths(plan, options.width, options.max_width)
         widths = widths[::-1][: plan.doublings]  # mirrors the discriminator, from the base outwards
         classes = options.class_rows(data)
+        self.components = Components(options, data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
         self.base_shape = (plan.base_height, plan.base_width, widths[0])
         self.base = nn.Linear(
@@ -46,16 +48,17 @@ class Generator(Dcgan):
         self.stages = nn.ModuleList([*hidden, last])
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        rows = self.components(z, labels)
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(labels)], dim=1)
+            z = torch.cat([z, self.embedding(rows)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
         for norm, stage in zip(self.norms, self.stages, strict=True):
-            x = stage(relu(norm(x, labels)))
+            x = stage(relu(norm(x, rows)))
         return torch.tanh(x)
 
 
 class Discriminator(Dcgan):
-    """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n].
+    """Images [n, C, H, W] in [-1, 1] and rows int64 [n] of its table of classes (None without one) to logits [n].
 
     It is only ever used in training, so its batch normalisation keeps no running statistics.
     """
@@ -73,12 +76,12 @@ class Discriminator(Dcgan):
         self.head = nn.Linear(features, 1)
         self.projection = nn.Embedding(classes, features) if classes else None
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         x = leaky_relu(self.stages[0](x), LEAK)
         for stage, norm in zip(self.stages[1:], self.norms, strict=True):
             x = leaky_relu(norm(stage(x)), LEAK)
         x = x.permute(0, 2, 3, 1).flatten(1)  # without a copy where channels are last in memory
         logits: Tensor = self.head(x).squeeze(1)
         if self.projection is not None:
-            logits = logits + (self.projection(labels) * x).sum(dim=1)
+            logits = logits + (self.projection(rows) * x).sum(dim=1)
         return logits

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from models.components import Components
 from models.config import DataSpec
 from models.families.mlp.spec import MlpOptions
 from models.layers import Network
@@ -26,8 +27,8 @@ def _layers(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential
     return nn.Sequential(*(layer for pair in hidden for layer in pair), nn.Linear(widths[-1], outputs))
 
 
-def _beside(x: Tensor, labels: Tensor | None, classes: int) -> Tensor:
-    return torch.cat([x, one_hot(labels, classes).to(x.dtype)], dim=1) if labels is not None and classes else x
+def _beside(x: Tensor, rows: Tensor | None, classes: int) -> Tensor:
+    return torch.cat([x, one_hot(rows, classes).to(x.dtype)], dim=1) if rows is not None and classes else x
 
 
 class Generator(Network):
@@ -36,17 +37,18 @@ class Generator(Network):
     def __init__(self, options: MlpOptions, data: DataSpec) -> None:
         super().__init__()
         self.shape = (data.channels, data.height, data.width)
+        self.components = Components(options, data)
         self.classes = options.class_rows(data)
         values = data.channels * data.height * data.width
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        values = torch.sigmoid(self.layers(_beside(z, labels, self.classes)))
+        values = torch.sigmoid(self.layers(_beside(z, self.components(z, labels), self.classes)))
         return values.view(-1, *self.shape) * 2 - 1
 
 
 class Discriminator(Network):
-    """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n]."""
+    """Images [n, C, H, W] in [-1, 1] and rows int64 [n] of its table of classes (None without one) to logits [n]."""
 
     def __init__(self, options: MlpOptions, data: DataSpec) -> None:
         super().__init__()
@@ -54,6 +56,6 @@ class Discriminator(Network):
         values = data.channels * data.height * data.width
         self.layers = _layers(values + self.classes, DISCRIMINATOR_WIDTHS, 1)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.layers(_beside(x.flatten(1), labels, self.classes))
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers(_beside(x.flatten(1), rows, self.classes))
         return logits.squeeze(1)

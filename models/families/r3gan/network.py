@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
+from models.components import Components
 from models.config import DataSpec
 from models.families.layouts import layout_of
 from models.families.r3gan.spec import R3ganOptions
@@ -115,6 +116,7 @@ class Generator(R3gan):
     def __init__(self, options: R3ganOptions, data: DataSpec) -> None:
         super().__init__()
         plan, widths, classes = layout_of(data), options.widths(data), options.class_rows(data)
+        self.components = Components(options, data)
         self.embedding = nn.Embedding(classes, CLASS_DIM) if classes else None
         self.gains = nn.Linear(options.z_dim + (CLASS_DIM if classes else 0), widths[0], bias=False)
         self.basis = nn.Parameter(torch.empty(plan.base_height, plan.base_width, widths[0]))
@@ -129,8 +131,9 @@ class Generator(R3gan):
         return 1.0 if name == "basis" else super().initial_std(name, weight)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        rows = self.components(z, labels)
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(labels)], dim=1)
+            z = torch.cat([z, self.embedding(rows)], dim=1)
         gains = self.gains(z)[:, None, None]
         x = gains * self.basis.to(gains.dtype)  # autocast would keep all that is added to it in float32 otherwise
         images: Tensor = self.layers(x.permute(0, 3, 1, 2))  # channels last in memory, at no cost
@@ -138,7 +141,7 @@ class Generator(R3gan):
 
 
 class Discriminator(R3gan):
-    """Images [n, C, H, W] in [-1, 1] and labels int64 [n] (None when unconditional) to logits [n]."""
+    """Images [n, C, H, W] in [-1, 1] and rows int64 [n] of its table of classes (None without one) to logits [n]."""
 
     def __init__(self, options: R3ganOptions, data: DataSpec) -> None:
         super().__init__()
@@ -159,8 +162,8 @@ class Discriminator(R3gan):
             return float(weight[..., 0].numel() ** -0.5)
         return super().initial_std(name, weight) * (weight.shape[1] ** -0.5 if name == "embedding.weight" else 1)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         x = self.layers(x).permute(0, 2, 3, 1)
         with torch.autocast(x.device.type, enabled=False):  # losses compare logits by less than bf16 rounds them
             features: Tensor = self.head((x.to(self.basis.dtype) * self.basis).sum(dim=(1, 2)))
-            return features.squeeze(1) if self.embedding is None else (features * self.embedding(labels)).sum(dim=1)
+            return features.squeeze(1) if self.embedding is None else (features * self.embedding(rows)).sum(dim=1)

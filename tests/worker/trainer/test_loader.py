@@ -17,15 +17,14 @@ def data(tmp_path: Path) -> Data:
 
 
 def rows(data: Data, first: int, n: int, seed: int = 1) -> list[bytes]:
-    return [example.tobytes() for example in data.batch(seed, first, n)[0]]
+    return [example.tobytes() for example in data.examples[data.order(seed, first, n)]]
 
 
 def test_data_is_what_was_prepared(data: Data) -> None:
     """Shape, classes and digest come from the folder, and the examples are mapped rather than read."""
     assert (data.spec.examples, data.spec.height, data.spec.classes) == (10, 8, ("class 0", "class 1", "class 2"))
     assert isinstance(data.examples, np.memmap)
-    assert data.batch(0, 0, 3)[0].dtype == np.uint8
-    assert data.batch(0, 0, 3)[1].dtype == np.int64
+    assert (data.examples.dtype, data.labels.dtype) == (np.uint8, np.int64)
 
 
 def test_every_epoch_visits_every_example_once(data: Data) -> None:
@@ -44,13 +43,6 @@ def test_order_does_not_depend_on_the_batch(data: Data) -> None:
     assert rows(data, 17, 5) == everything[17:22]
 
 
-def test_labels_stay_with_their_examples(data: Data) -> None:
-    """An example's label is its own."""
-    examples, labels = data.batch(4, 7, 9)
-    known = {example.tobytes(): label for example, label in zip(data.examples, data.labels, strict=True)}
-    assert [known[example.tobytes()] for example in examples] == labels.tolist()
-
-
 def test_seeds_shuffle_differently(data: Data) -> None:
     """Another seed is another order."""
     assert rows(data, 0, 10, seed=1) != rows(data, 0, 10, seed=2)
@@ -67,7 +59,7 @@ def test_labels_may_be_left_out(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({**about, "unlabelled": 2}), encoding="utf-8")
     data = open_data(tmp_path)
     assert data.spec.unlabelled == 2
-    assert sorted(data.batch(0, 0, 10)[1]) == sorted(labels)
+    assert data.labels.tolist() == labels.tolist()
 
 
 def remove_examples(folder: Path) -> None:

@@ -101,6 +101,14 @@ def test_kid_that_stays_where_it_is_is_a_plateau() -> None:
     assert verdict(*flat, report(kid=0.01), patience=8) == "healthy"
 
 
+def test_kid_in_other_features_is_another_number() -> None:
+    """Where a run went on on a machine with other features, only what was measured in the present ones counts."""
+    before, now = {"features": {"name": "inception"}}, {"features": {"name": "random"}}
+    flat = [report(kid=0.02) | now] * 8
+    assert verdict(report(kid=0.001) | before, *flat, patience=8) == "healthy"
+    assert verdict(report(kid=0.001) | now, *flat, patience=8) == "plateaued"
+
+
 def test_data_without_variety_is_a_plateau() -> None:
     """One image has no spread to compare with."""
     assert verdict(report(kid=None, kid_floor_high=None, spread=None, duplicates=None)) == "plateaued"
@@ -108,11 +116,19 @@ def test_data_without_variety_is_a_plateau() -> None:
 
 def test_a_run_ends_early_only_when_its_user_said_so() -> None:
     """On a plateau or within KID's floor, or at a KID."""
-    flat = [report(kid=0.0009)]
-    assert not should_end(judge(flat, Stopping()), flat[-1], Stopping())
-    allowed = Stopping(on_plateau=True)
-    assert should_end(judge(flat, allowed), flat[-1], allowed)
+    fine = [report(kid=0.0009)]
+    assert not should_end(fine, Stopping())
+    assert should_end(fine, Stopping(on_plateau=True))
     target = Stopping(kid=0.03)
-    assert should_end(judge([report()], target), report(), target)
-    assert not should_end(judge([report(kid=0.05)], target), report(kid=0.05), target)
-    assert not should_end(judge([report(kid=None)], target), report(kid=None), target)
+    assert should_end([report()], target)
+    assert not should_end([report(kid=0.05)], target)
+    assert not should_end([report(kid=None)], target)
+
+
+def test_a_collapsed_run_is_given_up_on_a_plateau_too() -> None:
+    """It is called collapsed, however close its KID may be, and waited for as long as any other."""
+    sick = [report(kid=0.0009, spread=0.01)] * 9
+    allowed = Stopping(on_plateau=True, patience=8)
+    assert judge(sick, allowed).verdict == "collapsed"
+    assert not should_end(sick[:8], allowed)
+    assert should_end(sick, allowed)

@@ -1,0 +1,84 @@
+"""How data are divided into components, and that a run goes on with the division that it began with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.worker.runs import assert_same_end, config, newest, prepare, run_here
+from worker.trainer.division import divide, find_components, k_means
+from worker.trainer.loader import Data, open_data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Data:
+    return open_data(folder)
+
+
+def test_k_means_finds_what_lies_apart() -> None:
+    """Four clouds, each of them one component, in any order of the points."""
+    corners = torch.tensor([[0.0, 0], [9, 0], [0, 9], [9, 9]]).repeat(50, 1)
+    points = corners + torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    found = k_means(points, 4).view(50, 4)
+    assert (found == found[0]).all()
+    assert sorted(found[0].tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_fewer_points_than_means_are_no_fault(n: int) -> None:
+    """Nor are points that are all alike."""
+    assert set(k_means(torch.ones(n, 3), 4).tolist()) <= {0, 1, 2, 3}
+
+
+def test_data_without_classes_are_divided_as_a_whole(data: Data) -> None:
+    """Where the bright square stands is what differs most: each corner a component."""
+    division = divide(config(network={"conditional": False, "components": 3}), data)
+    assert division is not None
+    pairs = set(zip(division.components.tolist(), data.labels.tolist(), strict=True))
+    assert len(pairs) == 3
+    assert division.shares.shape == (1, 3)
+    assert division.shares.sum() == 1
+
+
+def test_classes_are_divided_each_by_itself(data: Data) -> None:
+    """As many components in each, whose shares add up to one; an example without a label has none."""
+    labels = data.labels.copy()
+    labels[7] = -1
+    found = find_components(data, labels, 2)
+    assert found[7] == 0
+    division = divide(config(network={"components": 2}), data)
+    assert division is not None
+    assert division.shares.shape == (3, 2)
+    assert division.shares.sum(axis=1) == pytest.approx(np.ones(3))
+    assert (division.shares > 0).all()
+
+
+def test_one_component_is_none(data: Data) -> None:
+    """Nothing is looked at."""
+    assert divide(config(), data) is None
+
+
+@pytest.mark.parametrize(
+    "shape", [{"height": 64, "width": 40, "channels": 3}, {"height": 8, "width": 8, "channels": 4}]
+)
+def test_images_of_any_shape_are_divided(tmp_path: Path, shape: dict[str, int]) -> None:
+    """Large ones are averaged down first."""
+    division = divide(config(network={"components": 2}), open_data(prepare(tmp_path, n=20, **shape)))
+    assert division is not None
+    assert set(division.components.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("network", [{"components": 3}, {"conditional": False, "components": 4}])
+def test_a_stopped_run_goes_on_with_its_division(tmp_path: Path, folder: Path, network: dict) -> None:
+    """To the same bits as one that was left alone; its checkpoints hold which component each example belongs to."""
+    undisturbed = run_here(tmp_path / "undisturbed", folder, network=network)
+    stopped = run_here(tmp_path / "stopped", folder, stop_after=11, network=network)
+    saved = torch.load(newest(stopped) / "state.pt", weights_only=True)
+    assert saved["components"].shape == (50,)
+    assert_same_end(run_here(stopped, folder, network=network), undisturbed)
