@@ -32,7 +32,7 @@ up: $(STAMP) ## Run the service on this machine (Ctrl-C stops it)
 	$(BIN)/ganvil up
 
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="..." narrows it
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP) ## Lint, format, types, import rules, house rules
 	$(BIN)/ruff check .

@@ -19,9 +19,9 @@ from bench.plain import Plain
 from models.build import build_discriminator, build_generator
 from models.config import TrainingConfig
 from models.presets import resolve
+from worker.data.prepared import Data, open_data
+from worker.engine import choose_engine
 from worker.runlog import RunLog
-from worker.trainer.engine import choose_engine
-from worker.trainer.loader import Data, open_data
 from worker.trainer.loop import train
 
 RATIO_TARGET = 1.7  # on a CPU with AMX; others gain less

@@ -23,10 +23,10 @@ from bench.runs import Images
 from models.config import TrainingConfig
 from models.presets import resolve
 from models.randomness import permutation
+from worker.data.prepared import Data
 from worker.evaluation.distances import nearest
 from worker.evaluation.memorisation import CLOSE, Calibration, memorisation
 from worker.evaluation.metrics import kid
-from worker.trainer.loader import Data
 
 WITHOUT = {"augment": {"kind": "none", "flip": False}}
 COLUMNS = ("kid", "kid_low", "kid_high", "kid_of_seen", "memorisation", "memorisation_ratio")

@@ -23,8 +23,8 @@ from bench.engine import prepare as prepare_noise
 from bench.steps import count_waits, images_per_second, make_step, operations_per_image
 from models.config import TrainingConfig
 from models.presets import Hardware, resolve
-from worker.trainer.engine import Engine, choose_engine
-from worker.trainer.loader import Data, open_data
+from worker.data.prepared import Data, open_data
+from worker.engine import Engine, choose_engine
 
 FAMILIES: dict[str, Hardware] = {"dcgan": Hardware("cpu"), "r3gan": Hardware("cuda")}  # for which `quality` takes it
 PIXELS = 32

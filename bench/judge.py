@@ -21,9 +21,9 @@ from torch.nn.functional import cross_entropy, gelu
 from bench.runs import Images, Labels, describe, make_parser, parse, prepare_archive
 from models.fingerprint import cpu_has
 from models.randomness import permutation
+from worker.data.prepared import Data
 from worker.evaluation.distances import squared_distances
 from worker.evaluation.metrics import frechet_distance
-from worker.trainer.loader import Data
 
 SEED = 4_711
 DIM = 64

@@ -21,8 +21,8 @@ from bench.plain import plain_dcgan
 from bench.runs import Images, Labels
 from models.presets import resolve
 from models.randomness import Purpose, uniform_bits
+from worker.data.prepared import Data, open_data
 from worker.evaluation.metrics import mode_coverage
-from worker.trainer.loader import Data, open_data
 
 STACKED = 60_000
 CHANNELS = 3

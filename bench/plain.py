@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad, relu, softplus
 
 from models.generator import to_uint8
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
 
 WIDTH, BATCH, RATE, Z_DIM = 32, 64, 2e-4, 100
 BASE = 4  # pixels of the side that the generator starts from

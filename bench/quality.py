@@ -18,7 +18,7 @@ from bench import runs
 from bench.judge import Judge, Reference, load_judge, real_scores
 from bench.plain import plain_dcgan
 from models.presets import DEFAULT_PRESET, resolve
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
 
 TOOK = ("seconds", "evaluating", "examples")
 

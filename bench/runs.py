@@ -20,7 +20,7 @@ from models.generator import load_generator
 from models.machine import available_cores
 from models.presets import Hardware
 from models.randomness import Purpose, sample_latents, uniform_bits
-from worker.trainer.loader import Data, open_data
+from worker.data.prepared import Data, open_data
 
 HOUSE = Path(__file__).resolve().parents[1]
 CACHE = Path(tempfile.gettempdir()) / "ganvil-bench"

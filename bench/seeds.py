@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import runs
 from models.presets import DEFAULT_PRESET, resolve
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
 
 SICK = {"diverged", "collapsed"}
 

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import flop_registry
 
 from models import ema
 from models.config import TrainingConfig
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.trainer.adversarial import Adversarial
-from worker.trainer.engine import Engine
 from worker.trainer.feed import Batch, Feed
-from worker.trainer.loader import Data
 from worker.trainer.parallel import Ranks
 from worker.trainer.parts import Parts
 from worker.trainer.settings import settings_at

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -46,23 +46,39 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(program): runs where the program is installed ({', '.join(NEEDS)})")
+    if nothing_left_out() and (missing := _missing()):
+        lines = (f"{NEEDS[name].title} is missing: {NEEDS[name].command}" for name in sorted(missing))
+        raise pytest.UsageError("GANVIL_TEST_ALL=1 leaves no test out.\n" + "\n".join(lines))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    missing = {name for name, need in NEEDS.items() if not need.is_met()}
+    missing = _missing()
     wants = {item: _wanted(item) for item in items}
     left_out = [item for item in items if wants[item] & missing]
     config.stash[LEFT_OUT] = Counter(name for item in left_out for name in wants[item] & missing)
-    if left_out and nothing_left_out():
-        raise pytest.UsageError("GANVIL_TEST_ALL=1 leaves no test out.\n" + "\n".join(_lines(config)))
     if left_out:
         items[:] = [item for item in items if not wants[item] & missing]
         config.hook.pytest_deselected(items=left_out)
 
 
+def _missing() -> set[str]:
+    return {name for name, need in NEEDS.items() if not need.is_met()}
+
+
 def _wanted(item: pytest.Item) -> set[str]:
     programs = {name for mark in item.iter_markers("needs") for name in mark.args}
     return programs | ({"time"} if item.get_closest_marker("slow") else set())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes that share the tests tells the one that sums up; each has seen all of them."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(session.config.stash.get(LEFT_OUT, Counter()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

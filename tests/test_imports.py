@@ -84,6 +84,13 @@ def test_local_programs_need_no_service() -> None:
     assert offenders({name: tops_of(name) & ({"app"} | SERVICE_LIBRARIES) for name in program_side()}) == {}
 
 
+def test_evaluation_and_preparation_know_nothing_of_training() -> None:
+    """They judge and prepare for whoever asks; training asks them."""
+    names = [*of("worker.evaluation"), *of("worker.data"), "worker.engine"]
+    found = {name: {entry.module for entry in imports(name)} & {*of("worker.trainer")} for name in names}
+    assert offenders(found) == {}
+
+
 def test_service_side_of_the_worker_needs_no_torch() -> None:
     """What claims, supervises and ships never imports torch, not even lazily: a trainer's crash is not its own."""
     names = {*of("worker")} - program_side()

@@ -47,6 +47,13 @@ def test_what_cannot_run_is_listed(collect: Collect) -> None:
     assert "tests that need Chromium: 1; to have them run: apt-get install -y chromium" in run.stdout
 
 
+def test_processes_that_share_the_tests_list_it_once(collect: Collect) -> None:
+    """As one process does."""
+    run = collect(PYTEST_ADDOPTS="-p xdist -n 2")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("tests that need Chromium: 1; to have them run: apt-get install -y chromium") == 1
+
+
 def test_nothing_may_be_left_out_on_demand(collect: Collect) -> None:
     """With GANVIL_TEST_ALL=1 a missing program fails the run."""
     run = collect(GANVIL_TEST_ALL="1")

@@ -13,8 +13,8 @@ import torch
 from models import catalog
 from models.catalog import parse_config
 from models.config import TrainingConfig
+from worker.data.prepared import open_data
 from worker.runlog import RunLog
-from worker.trainer.loader import open_data
 from worker.trainer.loop import train
 
 CONFIG: dict[str, Any] = {

@@ -26,7 +26,7 @@ from models.build import construct
 from models.layers import Network, initialise
 from models.randomness import Purpose, uniform_bits
 from worker.data import FEATURES_FILE
-from worker.trainer.engine import Engine, faster_precision
+from worker.engine import Engine, faster_precision
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

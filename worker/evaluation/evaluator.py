@@ -1,6 +1,7 @@
 """Evaluations of a run: the same real images, the same features, ever new samples."""
 
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,19 @@ from typing import Any
 import torch
 
 from models.config import TrainingConfig
+from worker.data.prepared import Data
 from worker.evaluation import report
 from worker.evaluation.features import BATCH, Features, choose_features
 from worker.evaluation.reference import Reference, make_reference
 from worker.evaluation.report import Samples
-from worker.trainer.draws import Draw
-from worker.trainer.loader import Data
+from worker.evaluation.samples import Draw
 
 
 class Evaluator:
     """Measures samples against a prepared data set, whose folder may hold a classifier; `inception_weights` is Inception's file.
 
-    Nothing is read or computed before the first evaluation; what it finds out about the real images is kept.
+    Nothing is read or computed before the first evaluation; what it finds out about the real images is kept. `between` is called
+    between two batches of real images, and what it raises ends the evaluation.
     """
 
     def __init__(
@@ -28,10 +30,12 @@ class Evaluator:
         config: TrainingConfig,
         device: torch.device,
         inception_weights: Path | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.data, self.device = data, device
         self.settings = config.evaluation
         self.inception_weights = inception_weights
+        self._between = between
 
     @cached_property
     def features(self) -> Features:
@@ -44,7 +48,7 @@ class Evaluator:
 
     @cached_property
     def _reference(self) -> Reference:
-        return make_reference(self.data, self.features, self.settings.samples, self.device)
+        return make_reference(self.data, self.features, self.settings.samples, self.device, self._between)
 
     @torch.inference_mode()
     def evaluate(self, draw: Draw) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The real images that samples are measured against, and how these lie among themselves. The same for every run on the same data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.randomness import Purpose, uniform_bits
+from worker.data.prepared import Data
 from worker.evaluation.distances import squared_distances
 from worker.evaluation.features import BATCH, Features
 from worker.evaluation.memorisation import Calibration, calibrate
@@ -21,7 +23,6 @@ from worker.evaluation.metrics import (
     kid,
     within,
 )
-from worker.trainer.loader import Data
 
 MOST_REAL = 10_000
 MOST_NEIGHBOURS = 2_048  # on either side, where every distance between two is looked at
@@ -94,9 +95,13 @@ def draw_rows(examples: int) -> npt.NDArray[np.int64]:
     return np.argsort(bits, kind="stable")[:MOST_REAL]
 
 
-def make_reference(data: Data, features: Features, samples: int, device: torch.device) -> Reference:
-    """Draw real images and take their features. To be compared with so many samples each time."""
+def make_reference(
+    data: Data, features: Features, samples: int, device: torch.device, between: Callable[[], None]
+) -> Reference:
+    """Draw real images and take their features. To be compared with so many samples each time. `between` is called between batches."""
     rows = draw_rows(data.spec.examples)
-    chunks = (rows[first : first + BATCH] for first in range(0, len(rows), BATCH))
-    embedded = torch.cat([features(data.examples[chunk]) for chunk in chunks])
-    return Reference(rows, embedded, torch.from_numpy(data.labels[rows]).to(device), samples)
+    embedded = []
+    for first in range(0, len(rows), BATCH):
+        between()
+        embedded.append(features(data.examples[rows[first : first + BATCH]]))
+    return Reference(rows, torch.cat(embedded), torch.from_numpy(data.labels[rows]).to(device), samples)

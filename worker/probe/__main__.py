@@ -17,11 +17,11 @@ import torch
 from models import catalog
 from models.config import ConfigError, DataSpec, TrainingConfig
 from models.memory import is_out_of_memory, peak_memory
+from worker.data.prepared import Data, DataFileError
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.__main__ import explain
 from worker.trainer.failure import Diverged, TrainingFailed
-from worker.trainer.loader import Data, DataFileError
 from worker.trainer.loop import train
 
 WARM_STEPS = 2  # one of each kind, which no clock counts: the first allocates, and lets libraries choose their kernels

@@ -9,12 +9,12 @@ from models import catalog
 from models.config import ConfigError, TrainingConfig
 from models.machine import DISK_FULL
 from models.memory import is_out_of_memory
+from worker.data.prepared import Data, DataFileError, open_data
 from worker.faults import without_folders
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.failure import TrainingFailed
 from worker.trainer.launcher import launch, log_path, place
-from worker.trainer.loader import Data, DataFileError, open_data
 from worker.trainer.loop import train
 from worker.trainer.parallel import of_each
 

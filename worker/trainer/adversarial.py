@@ -12,9 +12,9 @@ from models.augment import make_augmentation
 from models.augment.control import next_probability
 from models.config import TrainingConfig
 from models.randomness import Purpose
-from worker.trainer.engine import Engine
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.trainer.feed import Batch, Feed
-from worker.trainer.loader import Data
 from worker.trainer.parallel import Ranks
 from worker.trainer.parts import Parts
 from worker.trainer.settings import Settings

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.components import Division
 from models.config import TrainingConfig
 from models.randomness import Purpose, uniform_bits
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
 
 SEED = 0
 MOST_VALUES = 1_024  # of an image, which is averaged down to no more

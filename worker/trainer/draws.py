@@ -10,25 +10,19 @@ from torch import nn
 from models.config import TrainingConfig
 from models.generator import to_uint8
 from models.randomness import Purpose, normals, uniform_bits
-from worker.trainer.engine import Engine
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
+from worker.engine import Engine
+from worker.evaluation.samples import Draw
 
 LEAST_AT_A_TIME, MOST_AT_A_TIME = 32, 128
 
-# The samples number first .. first + n - 1 of a fixed stream, uint8 [n, H, W, C], and int64 [n] the classes they were asked for.
-Draw = Callable[[int, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop while it was evaluated."""
-
 
 def evaluation_draw(
-    G_ema: nn.Module, config: TrainingConfig, data: Data, engine: Engine, should_stop: Callable[[], bool]
+    G_ema: nn.Module, config: TrainingConfig, data: Data, engine: Engine, between: Callable[[], None]
 ) -> Draw:
     """A function (first, n) to uint8 [n, H, W, C] and int64 [n] (None when unconditional), in full precision, as they are served.
 
-    It raises Interrupted once the run should stop.
+    `between` is called before each part, and what it raises ends the drawing.
     """
     at_a_time = min(MOST_AT_A_TIME, max(LEAST_AT_A_TIME, config.micro_batch or config.batch_size))
 
@@ -38,8 +32,7 @@ def evaluation_draw(
         z = normals(config.seed, np.arange(first, first + n), Purpose.EVALUATION, config.network.z_dim)
         images = []
         for start in range(0, n, at_a_time):
-            if should_stop():
-                raise Interrupted
+            between()
             part = slice(start, start + at_a_time)
             asked = None if labels is None else torch.from_numpy(labels[part]).to(engine.device)
             images.append(to_uint8(G_ema(torch.from_numpy(z[part]).to(engine.device), asked)))

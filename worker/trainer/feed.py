@@ -11,8 +11,8 @@ from torch import Tensor
 from models.augment import Augmentation
 from models.config import TrainingConfig
 from models.randomness import Purpose, normals, uniform_bits
-from worker.trainer.engine import Engine
-from worker.trainer.loader import Data
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.trainer.parallel import Ranks
 
 

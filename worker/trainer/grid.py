@@ -12,7 +12,7 @@ from models.config import DataSpec, TrainingConfig
 from models.generator import to_uint8
 from models.pictures import tile
 from models.randomness import Purpose, normals
-from worker.trainer.engine import Engine
+from worker.engine import Engine
 
 COLUMNS = 8
 MAX_ROWS = 32

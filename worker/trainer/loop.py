@@ -7,13 +7,13 @@ from pathlib import Path
 
 from models import catalog, ema
 from models.config import ConfigError, TrainingConfig
+from worker.data.prepared import Data
+from worker.engine import choose_engine
 from worker.runlog import RunLog
 from worker.trainer import checkpoint, resume
 from worker.trainer.adversarial import Adversarial
 from worker.trainer.division import divide
-from worker.trainer.engine import choose_engine
 from worker.trainer.failure import Diverged, TrainingFailed
-from worker.trainer.loader import Data
 from worker.trainer.parallel import Ranks, joined, synchronise
 from worker.trainer.parts import Parts
 from worker.trainer.recorder import Recorder

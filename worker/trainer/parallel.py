@@ -66,7 +66,7 @@ class Ranks:
         """Whether it is true on any of the ranks."""
         if self.world == 1:
             return wish
-        return bool(self.sum(torch.tensor(float(wish), device=_device_of_rank())) > 0)
+        return bool(self.sum(torch.tensor(float(wish))) > 0)  # between the hosts: no GPU is waited for
 
     def leader(self, act: Callable[[], Result]) -> Result:
         """What `act` returns, or raises, on the leading rank, which alone calls it; everywhere else the same."""
@@ -87,7 +87,7 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The place of this process, as its launcher says it: alone without one. NCCL between GPUs, else gloo.
+    """The place of this process, as its launcher says it: alone without one. NCCL between GPUs, gloo between CPUs.
 
     Raises ConfigError where there are fewer GPUs than processes.
     """
@@ -99,7 +99,7 @@ def joined() -> Iterator[Ranks]:
         _check_gpus(here.on_this_machine)
         torch.cuda.set_device(_device_of_rank())
     distributed.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=FileStore(here.meeting, here.world) if here.meeting else None,  # else as torchrun says
         rank=here.rank,
         world_size=here.world,

@@ -11,13 +11,13 @@ import torch
 
 from models.config import TrainingConfig
 from models.memory import peak_memory
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
-from worker.trainer.draws import Interrupted, evaluation_draw
-from worker.trainer.engine import Engine
+from worker.trainer.draws import evaluation_draw
 from worker.trainer.failure import Diverged
 from worker.trainer.grid import write_grid
-from worker.trainer.loader import Data
 from worker.trainer.state import State
 from worker.trainer.timetable import TRAINING_SHARE, Timetable, make_timetable, probed_total
 from worker.trainer.verdicts import Verdict, check_tick, judge, should_end
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
 JUDGED = ("kid", "kid_floor_high", "coverage", "spread", "duplicates", "features")  # what verdicts go by
+
+
+class Interrupted(Exception):
+    """The run was asked to stop while it was evaluated."""
 
 
 class Recorder:
@@ -146,7 +150,12 @@ class Recorder:
     def _evaluator(self) -> "Evaluator":
         from worker.evaluation.evaluator import Evaluator  # not before the first step
 
-        return Evaluator(self._data, self._config, self._engine.device, self._inception_weights)
+        return Evaluator(self._data, self._config, self._engine.device, self._inception_weights, self._between)
+
+    def _between(self) -> None:
+        """Raises Interrupted once the run should stop: an evaluation may take longer than there is patience for."""
+        if self._should_stop():
+            raise Interrupted
 
     def _make_up(self, state: State, timetable: Timetable) -> None:
         """The evaluation that was due when the run was stopped, which left it out."""
@@ -157,7 +166,7 @@ class Recorder:
 
     def _evaluate(self, state: State) -> dict[str, Any] | None:
         """The report; None when the run was asked to stop meanwhile."""
-        draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._should_stop)
+        draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._between)
         try:
             report: dict[str, Any] = self._evaluator.evaluate(draw)
         except Interrupted:

@@ -15,11 +15,11 @@ from models import catalog
 from models.config import ConfigError, TrainingConfig
 from models.generator import ModelFileError, read_info
 from models.manifest import STATE, WEIGHTS
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
-from worker.trainer.engine import Engine
 from worker.trainer.failure import TrainingFailed
-from worker.trainer.loader import Data
 from worker.trainer.state import State
 
 # Between a checkpoint and the run that goes on from it these may change; anything else makes it another run.

@@ -11,7 +11,7 @@ from models.adam import Adam
 from models.build import build_discriminator, build_generator
 from models.components import Components, Division
 from models.config import DataSpec, TrainingConfig
-from worker.trainer.engine import Engine
+from worker.engine import Engine
 from worker.trainer.statistics import Statistics
 
 

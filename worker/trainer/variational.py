@@ -4,9 +4,9 @@ from functools import partial
 
 from models.config import TrainingConfig
 from models.elbo import negative_elbo
-from worker.trainer.engine import Engine
+from worker.data.prepared import Data
+from worker.engine import Engine
 from worker.trainer.feed import Feed
-from worker.trainer.loader import Data
 from worker.trainer.parallel import Ranks
 from worker.trainer.parts import Parts
 from worker.trainer.settings import Settings

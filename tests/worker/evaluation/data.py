@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.worker import runs
+from worker.data.prepared import Data, open_data
 from worker.evaluation.classifier import save, train_classifier
 from worker.evaluation.evaluator import Draw
-from worker.trainer.loader import Data, open_data
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

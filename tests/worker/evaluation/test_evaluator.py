@@ -1,5 +1,6 @@
 """Whole reports: of samples that are good, shifted, collapsed or copied, and of data that leaves little to measure."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import torch
 
 from tests.source import HOUSE
 from tests.worker.evaluation.data import Images, Labels, config, drawing, images_of, prepared, with_classifier
+from worker.data.prepared import open_data
 from worker.evaluation.evaluator import Evaluator
-from worker.trainer.loader import open_data
 
 NUMBERS = {
     *("kid", "kid_low", "kid_high", "kid_floor", "kid_floor_high", "fid", "fid_floor"),
@@ -94,6 +95,24 @@ def test_the_same_samples_give_the_same_report(tmp_path: Path, real: Images) -> 
     for report in reports:
         assert report.pop("seconds") > 0
     assert reports[0] == reports[1] == reports[2]
+
+
+def test_an_evaluation_can_be_ended_while_it_looks_at_the_real_images(tmp_path: Path) -> None:
+    """Between two batches of them; nothing half-done is kept, and a later evaluation is whole."""
+    real, fake, calls = images_of(1_200, 10, 8, 1, seed=0), images_of(200, 10, 8, 1, seed=1), itertools.count()
+
+    def once() -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    chosen = config(samples=200, features="random")
+    evaluator = Evaluator(prepared(tmp_path, real), chosen, torch.device("cpu"), between=once)
+    with pytest.raises(KeyboardInterrupt):
+        evaluator.evaluate(drawing(fake))
+    undisturbed = Evaluator(open_data(tmp_path), chosen, torch.device("cpu"))
+    found, expected = (one.evaluate(drawing(fake)) for one in (evaluator, undisturbed))
+    assert found["kid"] == expected["kid"]
+    assert next(calls) > 4
 
 
 def test_fid_is_there_when_there_are_enough(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.worker.runs import assert_same_end, config, newest, prepare, run_here
+from worker.data.prepared import Data, open_data
 from worker.trainer.division import divide, find_components, k_means
-from worker.trainer.loader import Data, open_data
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from PIL import Image
 from models.catalog import FAMILIES, LOSSES
 from models.config import ConfigError
 from models.generator import latents, load_generator
-from tests.worker.runs import config, events, newest, prepare, run_here, state
-from worker.trainer.engine import choose_engine
+from tests.worker.runs import config, events, means, newest, prepare, run_here, state
+from worker.data.prepared import open_data
+from worker.engine import choose_engine
 from worker.trainer.failure import TrainingFailed
-from worker.trainer.loader import open_data
 from worker.trainer.state import State
 
 # A variational family plays no game: its loss is its own, whatever the config says.
@@ -49,6 +49,27 @@ def test_every_family_trains_with_every_loss(
     images = generator.generate(latents(generator.info, range(4)), np.array([0, 1, 2, 0]) if conditional else None)
     assert images.shape == (4, 8, 8, 1)
     assert generator.info.classes == (("class 0", "class 1", "class 2") if conditional else ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "figure"),
+    [
+        ({"penalties": {"gp_weight": 10.0, "every": 1}, "loss": "wasserstein"}, "gradient_penalty"),
+        ({"penalties": {"r1_gamma": 1.0, "every": 2, "method": "estimate"}}, "r1"),
+        ({"penalties": {"r2_gamma": 1.0, "every": 2}}, "r2"),
+        ({"augment": {"kind": "diffaugment"}}, "loss_d"),
+        ({"augment": {"flip": True}}, "loss_d"),
+    ],
+    ids=["gradient penalty", "estimate", "R2", "diffaugment", "flip"],
+)
+def test_what_the_config_asks_for_takes_part(tmp_path: Path, data: Path, changes: dict, figure: str) -> None:
+    """Its figure is told at the ticks, finite, and is another one than without it."""
+    short = {"budget": {"examples": 80}}
+    plain, asked = (
+        means(run_here(tmp_path / name, data, **short, **more)) for name, more in (("a", {}), ("b", changes))
+    )
+    assert all(np.isfinite(numbers[figure]) for numbers in asked.values())
+    assert [numbers[figure] for numbers in asked.values()] != [numbers.get(figure) for numbers in plain.values()]
 
 
 @pytest.mark.parametrize(

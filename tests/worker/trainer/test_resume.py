@@ -88,11 +88,17 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path, data: Path, undisturbed: 
         {"network": {"family": "mlp"}, "loss": "minimax", "budget": {"examples": 96}, "schedule": {"checkpoint": 32}},
         {"precision": "bf16"},
         {"network": {"conditional": False}, "ema": {"half_life": 0}, "batch_size": 7},
+        {"network": {"family": "r3gan", "width": 16, "class_dropout": 0.3}, "loss": "relativistic", "budget": {"examples": 96},
+         "penalties": {"r2_gamma": 1.0, "every": 1}, "micro_batch": 4},
+        {"network": {"family": "vae"}, "budget": {"examples": 96}},
+        {"augment": {"kind": "ada", "speed": 100}, "budget": {"examples": 96}},
+        {"optimizer": {"generator_lr": {"start": 1e-3, "end": 1e-4}, "beta2": {"start": 0.9, "end": 0.99, "over": 60}}},
     ],
-    ids=["mlp", "bf16", "unconditional"],
-)
+    ids=["mlp", "bf16", "unconditional", "r3gan in parts", "vae", "ada", "ramps"],
+)  # fmt: skip
 def test_every_kind_of_run_goes_on_exactly(tmp_path: Path, data: Path, changes: dict) -> None:
-    """Other families, bf16, no labels and no average resume as exactly; a batch that does not divide the data set too."""
+    """Other families, bf16, no labels and no average resume as exactly; a batch that does not divide the data set too, and
+    what has a state of its own: hidden classes, batches taken in parts, ada's probability, numbers that change."""
     reference = run_here(tmp_path / "reference", data, **changes)
     run = run_here(tmp_path / "run", data, stop_after=7, **changes)
     assert_same_end(run_here(run, data, **changes), reference)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.worker.runs import prepare
-from worker.trainer.loader import Data, DataFileError, open_data
+from worker.data.prepared import Data, DataFileError, open_data
 
 
 @pytest.fixture
