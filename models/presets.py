@@ -10,6 +10,8 @@ from models.config import ConfigError, DataSpec, TrainingConfig
 FEW = 5_000  # examples; with fewer, a preset's `few` counts
 VERY_FEW = 1_000  # examples; with fewer, a discriminator learns them by heart unless they are augmented
 MANY_CORES = 16  # on which a CPU trains a large network in the time of a coffee
+LEAST_OF_A_KIND = 500  # examples; a component of fewer says more of these than of the data
+MOST_DIVIDED = 2**31  # bytes of examples, all of which are read to divide them
 HIDDEN_CLASSES = 0.1  # of the examples, where some have no label of their own
 
 AUTO = "auto"
@@ -46,6 +48,7 @@ class Preset:
     images.
 
     `few` stands over it for data sets of fewer than FEW examples. On a GPU `cuda` takes the place of both, where there is one.
+    `kinds` is how many components there are to be in all, where there are enough examples of each.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Preset:
     length: Length
     few: dict[str, Any] = field(default_factory=dict)
     cuda: dict[str, Any] | None = None
+    kinds: int = 1
 
     def on(self, hardware: Hardware, data: DataSpec) -> dict[str, Any]:
         """The partial config for this hardware and number of examples."""
@@ -61,10 +65,21 @@ class Preset:
             return self.cuda
         return _merge(self.config, self.few if data.examples < FEW else {})
 
+    def components(self, data: DataSpec, hardware: Hardware, *, conditional: bool) -> int:
+        """Of each class, or of all examples where classes do not count."""
+        classes = len(data.classes) if conditional else 1
+        many = data.examples >= FEW and data.examples * data.height * data.width * data.channels <= MOST_DIVIDED
+        if not many or (hardware.device == "cuda" and self.cuda is not None):
+            return 1
+        return max(1, min(self.kinds // classes, data.examples // (classes * LEAST_OF_A_KIND)))
+
 
 def _adam(lr: Any, beta1: float, beta2: float) -> dict[str, Any]:
     return {"generator_lr": lr, "discriminator_lr": lr, "beta1": beta1, "beta2": beta2}
 
+
+# Late, and nearly to nothing: the rate that learns fastest is not the one that ends best.
+FALLING = {"start": 1e-3, "end": 2e-5, "hold": 0.6}
 
 PRESETS: dict[str, Preset] = {
     preset.name: preset
@@ -76,11 +91,12 @@ PRESETS: dict[str, Preset] = {
                 "network": {"family": "dcgan", "z_dim": 64, "width": 32},
                 "loss": "non_saturating",
                 "penalties": {"r1_gamma": 1.0, "every": 4},
-                "optimizer": _adam({"start": 1e-3, "end": 1e-4}, 0.0, 0.99),
+                "optimizer": _adam(FALLING, 0.0, 0.99),
                 "ema": {"half_life": 20_000},
                 "batch_size": 64,
             },
             length=Length(epochs=10, least_examples=140_000, most_examples=1_000_000),
+            kinds=50,
             # Half the width takes half the time, and seeing few examples twice as often is worth more than the width.
             few={
                 "network": {"z_dim": 16, "width": 16},
@@ -99,12 +115,13 @@ PRESETS: dict[str, Preset] = {
                 "network": {"family": "dcgan", "z_dim": 128, "width": 64, "max_width": 512},
                 "loss": "non_saturating",
                 "penalties": {"r1_gamma": 1.0, "every": 4},
-                "optimizer": _adam({"start": 1e-3, "end": 1e-4}, 0.0, 0.99),
+                "optimizer": _adam(FALLING, 0.0, 0.99),
                 "ema": {"half_life": 20_000},
                 "batch_size": 64,
             },
             length=Length(epochs=50, least_examples=500_000, most_examples=5_000_000),
             few={"ema": {"half_life": 50_000, "ramp": 0.1}},
+            kinds=50,
             cuda={
                 "network": {"family": "r3gan"},
                 "loss": "relativistic",
@@ -214,26 +231,35 @@ def resolve(
 
 
 def _base(preset: Preset, overrides: dict[str, Any], data: DataSpec, hardware: Hardware) -> dict[str, Any]:
-    """The preset fitted to the data: its size, length, batch, labels and penalties."""
+    """The preset fitted to the data: its networks, size, length, batch and penalties."""
     base = preset.on(hardware, data)
-    network = overrides.get("network")
-    network = network if isinstance(network, dict) else {}
-    family = network.get("family", base["network"]["family"])
-    if family != base["network"]["family"]:
-        base = base | {"network": {}}  # another family has other options
-    if isinstance(family, str) and family in FAMILIES and FAMILIES[family].game == "variational":
-        # One without a discriminator needs none of these.
+    asked = overrides.get("network")
+    asked = asked if isinstance(asked, dict) else {}
+    family = asked.get("family", base["network"]["family"])
+    plays = not (isinstance(family, str) and family in FAMILIES and FAMILIES[family].game == "variational")
+    base = base | {
+        "network": _network(base["network"], asked, data),
+        "batch_size": min(base["batch_size"], data.examples),
+    }
+    if plays:
+        conditional = asked.get("conditional", base["network"]["conditional"]) is True
+        base["network"]["components"] = preset.components(data, hardware, conditional=conditional)
+    else:  # without a discriminator it needs none of these
         base = {name: part for name, part in base.items() if name not in {"penalties", "augment"}}
-    conditional = len(data.classes) > 1
-    base = base | {"network": {**base["network"], "conditional": conditional}}
-    if data.unlabelled and network.get("conditional", conditional):
-        base["network"]["class_dropout"] = HIDDEN_CLASSES
-    base["batch_size"] = min(base["batch_size"], data.examples)
     if "penalties" in base:
         base["penalties"] = _fitted(base["penalties"], data)
     if "budget" not in overrides:
         base["budget"] = {"examples": preset.length.of(data)}
     return base
+
+
+def _network(base: dict[str, Any], asked: dict[str, Any], data: DataSpec) -> dict[str, Any]:
+    """The preset's options for the family that is asked for: another one than its own has other options."""
+    options = dict(base) if asked.get("family", base["family"]) == base["family"] else {}
+    options["conditional"] = len(data.classes) > 1
+    if data.unlabelled and asked.get("conditional", options["conditional"]):
+        options["class_dropout"] = HIDDEN_CLASSES
+    return options
 
 
 def _fitted(penalties: dict[str, Any], data: DataSpec) -> dict[str, Any]:
