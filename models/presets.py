@@ -10,6 +10,7 @@ from models.config import ConfigError, DataSpec, TrainingConfig
 FEW = 5_000  # examples; with fewer, a preset's `few` counts
 VERY_FEW = 1_000  # examples; with fewer, a discriminator learns them by heart unless they are augmented
 MANY_CORES = 16  # on which a CPU trains a large network in the time of a coffee
+MANY_CLASSES = 10  # which tell a discriminator all that dividing them would
 LEAST_OF_A_KIND = 500  # examples; a component of fewer says more of these than of the data
 MOST_DIVIDED = 2**31  # bytes of examples, all of which are read to divide them
 HIDDEN_CLASSES = 0.1  # of the examples, where some have no label of their own
@@ -69,7 +70,7 @@ class Preset:
         """Of each class, or of all examples where classes do not count."""
         classes = len(data.classes) if conditional else 1
         many = data.examples >= FEW and data.examples * data.height * data.width * data.channels <= MOST_DIVIDED
-        if not many or (hardware.device == "cuda" and self.cuda is not None):
+        if not many or classes >= MANY_CLASSES or (hardware.device == "cuda" and self.cuda is not None):
             return 1
         return max(1, min(self.kinds // classes, data.examples // (classes * LEAST_OF_A_KIND)))
 

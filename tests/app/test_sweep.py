@@ -21,7 +21,9 @@ from tests.servers import RedisServer, wait_until
 
 
 @pytest.mark.parametrize(
-    ("verb", "status"), [(None, "queued"), (jobs.pause, "paused"), (jobs.cancel, "cancelled")], ids=str
+    ("verb", "status"),
+    [(None, "queued"), (jobs.pause, "paused"), (jobs.cancel, "cancelled")],
+    ids=["queued", "paused", "cancelled"],
 )
 def test_a_lost_job_goes_where_its_user_wished(
     any_database: Database, verb: Callable[..., Job] | None, status: str
