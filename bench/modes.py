@@ -8,18 +8,15 @@ The preset `quality` and a plain DCGAN are trained for as many seconds on the sa
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from bench import runs
 from bench.judge import Judge, load_judge
-from bench.plain import plain_dcgan
+from bench.plain import train_plain
 from bench.runs import Images, Labels
-from models.presets import resolve
 from models.randomness import Purpose, uniform_bits
 from worker.data.prepared import Data, open_data
 from worker.evaluation.metrics import mode_coverage
@@ -59,24 +56,6 @@ def found(judge: Judge, images: Images, of_modes: list[float], classes: int) -> 
     return mode_coverage(mode, of_modes)._asdict()
 
 
-def train_preset(options: argparse.Namespace, data: Data) -> tuple[dict[str, Any], Images]:
-    budget = {"seconds": options.seconds}
-    overrides = {"threads": options.threads}
-    config = resolve(options.preset, overrides, data.spec, budget=budget, seed=options.seed, hardware=runs.hardware())
-    with tempfile.TemporaryDirectory() as folder:
-        events = runs.train(config, data, Path(folder) / "run")
-        images, _ = runs.draw(events, Path(folder) / "run", data, options.samples)
-    return {"by": options.preset, **runs.took(events)}, images
-
-
-def train_plain(options: argparse.Namespace, data: Data) -> tuple[dict[str, Any], Images]:
-    plain = plain_dcgan(data, options.seed, torch.device(runs.hardware().device))
-    examples, seconds = plain.train(options.seconds)
-    return {"by": "plain DCGAN", "seconds": round(seconds, 1), "evaluating": 0.0, "examples": examples}, plain.draw(
-        options.samples
-    )
-
-
 def main() -> None:
     parser = runs.make_parser(__doc__)
     parser.add_argument("--train", type=Path, metavar="ZIP")
@@ -90,7 +69,8 @@ def main() -> None:
     digits, test = (runs.prepare_archive(path, options.cache) for path in (options.train, options.test))
     judge, data = load_judge(digits, options.cache), prepare_stacked(digits, options.cache, options.stacked)
     real = {"by": "real images", **dict.fromkeys(TOOK)}
-    made = [(real, stack(test, options.samples)), train_preset(options, data), train_plain(options, data)]
+    trained, images, _ = runs.train_preset(options, data, {})
+    made = [(real, stack(test, options.samples)), (trained, images), train_plain(options, data)]
     of_modes, classes = shares(digits.labels), len(digits.spec.classes)
     report(options, [row | found(judge, images, of_modes, classes) for row, images in made])
 

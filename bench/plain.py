@@ -1,13 +1,16 @@
 """What engine and presets are compared with: the loop that everybody writes first, and the DCGAN that goes with it."""
 
+import argparse
 import math
 import time
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad, relu, softplus
 
+from bench.runs import Images
 from models.generator import to_uint8
 from worker.data.prepared import Data
 
@@ -115,3 +118,11 @@ def plain_dcgan(data: Data, seed: int, device: torch.device) -> Plain:
             if parameter.ndim > 1:
                 nn.init.normal_(parameter, 0.0, INITIAL_STD)
     return Plain(G, D, data, z_dim=Z_DIM, batch_size=BATCH, rate=RATE)
+
+
+def train_plain(options: argparse.Namespace, data: Data) -> tuple[dict[str, Any], Images]:
+    """A plain DCGAN trained for `options.seconds`: how it went, and its samples."""
+    plain = plain_dcgan(data, options.seed, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    examples, seconds = plain.train(options.seconds)
+    about = {"by": "plain DCGAN", "seconds": round(seconds, 1), "evaluating": 0.0, "examples": examples}
+    return about, plain.draw(options.samples)

@@ -8,38 +8,15 @@ also trains a plain DCGAN for as many seconds. FID depends on the judge's featur
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bench import runs
-from bench.judge import Judge, Reference, load_judge, real_scores
-from bench.plain import plain_dcgan
-from models.presets import DEFAULT_PRESET, resolve
-from worker.data.prepared import Data
+from bench.judge import Reference, load_judge, real_scores
+from bench.plain import train_plain
+from models.presets import DEFAULT_PRESET
 
 TOOK = ("seconds", "evaluating", "examples")
-
-
-def train_preset(options: argparse.Namespace, data: Data, judge: Judge, reference: Reference) -> dict[str, Any]:
-    overrides: dict[str, Any] = {"threads": options.threads}
-    if options.unconditional:
-        overrides["network"] = {"conditional": False}
-    budget = {"seconds": options.seconds}
-    config = resolve(options.preset, overrides, data.spec, budget=budget, seed=options.seed, hardware=runs.hardware())
-    with tempfile.TemporaryDirectory() as folder:
-        events = runs.train(config, data, Path(folder) / "run")
-        images, asked = runs.draw(events, Path(folder) / "run", data, options.samples)
-    return {"by": options.preset, **runs.took(events), **reference.scores(judge(images), asked)}
-
-
-def train_plain(options: argparse.Namespace, data: Data, judge: Judge, reference: Reference) -> dict[str, Any]:
-    plain = plain_dcgan(data, options.seed, torch.device(runs.hardware().device))
-    examples, seconds = plain.train(options.seconds)
-    took = {"seconds": round(seconds, 1), "evaluating": 0.0, "examples": examples}
-    return {"by": "plain DCGAN", **took, **reference.scores(judge(plain.draw(options.samples)), None)}
 
 
 def main() -> None:
@@ -57,9 +34,12 @@ def main() -> None:
     judge = load_judge(data, options.cache)
     reference = Reference(judge(test.examples))
     real = {"by": "real images", **dict.fromkeys(TOOK), **real_scores(judge, data, test, options.samples)}
-    rows = [real, train_preset(options, data, judge, reference)]
+    without = {"network": {"conditional": False}} if options.unconditional else {}
+    trained, images, asked = runs.train_preset(options, data, without)
+    rows = [real, trained | reference.scores(judge(images), asked)]
     if options.plain:
-        rows.append(train_plain(options, data, judge, reference))
+        trained, images = train_plain(options, data)
+        rows.append(trained | reference.scores(judge(images), None))
     report(options, rows)
 
 

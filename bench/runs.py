@@ -18,7 +18,7 @@ from models.config import TrainingConfig
 from models.fingerprint import fingerprint
 from models.generator import load_generator
 from models.machine import available_cores
-from models.presets import Hardware
+from models.presets import Hardware, resolve
 from models.randomness import Purpose, sample_latents, uniform_bits
 from worker.data.prepared import Data, open_data
 
@@ -113,6 +113,18 @@ def draw(events: list[Event], run_dir: Path, data: Data, n: int) -> tuple[Images
     parts = [slice(first, first + AT_A_TIME) for first in range(0, n, AT_A_TIME)]
     images = [generator.generate(z[part], None if asked is None else asked[part]) for part in parts]
     return np.concatenate(images), asked
+
+
+def train_preset(
+    options: argparse.Namespace, data: Data, overrides: dict[str, Any]
+) -> tuple[dict[str, Any], Images, Labels | None]:
+    """A run of `options.preset` for `options.seconds`: how it went, and samples of its last snapshot as `draw` gives them."""
+    overrides = {"threads": options.threads, **overrides}
+    budget = {"seconds": options.seconds}
+    config = resolve(options.preset, overrides, data.spec, budget=budget, seed=options.seed, hardware=hardware())
+    with tempfile.TemporaryDirectory() as folder:
+        events = train(config, data, Path(folder) / "run")
+        return {"by": options.preset, **took(events)}, *draw(events, Path(folder) / "run", data, options.samples)
 
 
 def choose_classes(data: Data, n: int) -> Labels:
