@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +54,8 @@ class Recorder:
         self._log = log
         self._verdict = ""
         self._saved_at = 0  # examples_seen of the newest checkpoint
-        self._began = self._ticked = (0, 0.0)  # (examples_seen, monotonic seconds)
+        self._began = self._ticked = self._checked = (0, 0.0)  # (examples_seen, monotonic seconds)
+        self._evaluating = 0.0  # seconds, the last time
         self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
 
     def started(self, state: State, timetable: Timetable) -> None:
@@ -78,7 +78,7 @@ class Recorder:
         if state.examples_seen == 0:
             self._grid(state)
         self._make_up(state, timetable)
-        self._began = self._ticked = (state.examples_seen, time.monotonic())
+        self._began = self._ticked = self._checked = (state.examples_seen, time.monotonic())
 
     def tick(self, state: State, timetable: Timetable) -> Timetable:
         """Do what is due after so many examples.
@@ -89,6 +89,8 @@ class Recorder:
         seen = state.examples_seen
         if seen % timetable.tick == 0:
             timetable = self._probe(state, timetable)
+        if timetable.due(seen, timetable.checkpoint):
+            timetable = self._correct(state, timetable)
         means = state.statistics.means() | state.weights_rms()
         check_tick(means, seen / self._config.batch_size)
         report: dict[str, Any] | None = None
@@ -98,7 +100,7 @@ class Recorder:
             self._say(state, judge(state.reports, self._config.stopping))
             if should_end(state.reports, self._config.stopping):
                 state.examples_total = seen
-                timetable = replace(timetable, total=seen)
+                timetable = timetable.ending(seen, self._config.batch_size)
         if timetable.due(seen, timetable.tick):
             self._metrics(state, timetable, means)
         if timetable.due(seen, timetable.grid):
@@ -134,7 +136,7 @@ class Recorder:
         self._checkpoint(state, None)
 
     def _probe(self, state: State, timetable: Timetable) -> Timetable:
-        """Freeze the end of a budget in seconds once the speed is known. The first tick is not typical: it only starts the clock."""
+        """Set the end of a budget in seconds once the speed is known. The first tick is not typical: it only starts the clock."""
         budget, now = self._config.budget.seconds, (state.examples_seen, time.monotonic())
         if timetable.total is not None or budget is None:
             return timetable
@@ -145,6 +147,17 @@ class Recorder:
         share = TRAINING_SHARE if self._config.evaluation.samples else 1.0
         state.examples_total = probed_total(budget * share, self._log.elapsed_seconds, state.examples_seen, speed)
         return make_timetable(self._config, self._data.spec.examples, state.examples_total)
+
+    def _correct(self, state: State, timetable: Timetable) -> Timetable:
+        """Fit the end of a budget in seconds to the speed since the last checkpoint: other work may have come or gone."""
+        before, self._checked = self._checked, (state.examples_seen, time.monotonic())
+        budget = self._config.budget.seconds
+        if budget is None or timetable.total is None or timetable.complete(state.examples_seen):
+            return timetable
+        left = budget - self._log.elapsed_seconds - self._evaluating  # the last evaluation follows the last step
+        speed = _rate(before, self._checked)
+        state.examples_total = state.examples_seen + max(0, round(left * speed))
+        return timetable.ending(state.examples_total, self._config.batch_size)
 
     @cached_property
     def _evaluator(self) -> "Evaluator":
@@ -171,6 +184,7 @@ class Recorder:
             report: dict[str, Any] = self._evaluator.evaluate(draw)
         except Interrupted:
             return None
+        self._evaluating = report["seconds"]
         self._log.write("evaluation", state.examples_seen, **report)
         state.reports.append({"examples_seen": state.examples_seen} | {name: report[name] for name in JUDGED})
         return report

@@ -1,6 +1,7 @@
 """When a run ends and when things happen on the way, in examples seen; everything falls on whole batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from models.config import MAX_EXAMPLES, TrainingConfig
 
@@ -38,6 +39,10 @@ class Timetable:
 
     def anything_due(self, examples_seen: int) -> bool:
         return any(self.due(examples_seen, every) for every in (self.tick, self.grid, self.checkpoint, self.evaluation))
+
+    def ending(self, total: int, batch_size: int) -> Self:
+        """The same with another end."""
+        return replace(self, total=_whole_batches(total, batch_size))
 
     def complete(self, examples_seen: int) -> bool:
         return self.total is not None and examples_seen >= self.total
