@@ -27,6 +27,7 @@ Release = Callable[[Session, str, int, str], None]  # ..., reason
 Fail = Callable[[Session, str, int, str, str], None]  # ..., code, message
 
 LAST_LINES = ("finished", "stopped", "failed")
+OVERDUE = "overdue"
 POLL_SECONDS = 0.1
 # Starting takes seconds and fetching data may take longer than a slice: a turn that ends before it has brought anything would
 # let two jobs give way to one another for ever. Counted from the child's first line.
@@ -34,7 +35,10 @@ SHORTEST_TURN_SECONDS = 1.0
 
 
 class Ending(NamedTuple):
-    """How a child ended: finished, stopped, failed (it said why), or crashed (it said nothing). `code` and `message` say why."""
+    """How a child ended: finished, stopped, failed (it said why), or crashed (it said nothing). `code` and `message` say why.
+
+    One that had begun and did not stop within the grace was killed: stopped, with the code OVERDUE.
+    """
 
     kind: str
     code: str = ""
@@ -57,7 +61,7 @@ class Supervision:
         self._ship = ship
         self._settings = settings
         self._last: Line = {}
-        self._asked = False
+        self._asked = self._killed = False
         self._may_yield_at = self._kill_at = math.inf
 
     def run(self) -> Ending:
@@ -89,6 +93,7 @@ class Supervision:
         if self._asked or self._last.get("kind") in LAST_LINES:
             self._kill_at = min(self._kill_at, time_now + self._settings.stop_grace_seconds)
         if time_now >= self._kill_at:
+            self._killed = True
             self._child.kill()
 
     def _ending(self, status: int) -> Ending:
@@ -97,15 +102,22 @@ class Supervision:
             return Ending("failed", self._last["data"]["code"], self._last["data"]["message"])
         if kind in LAST_LINES:
             return Ending(kind)
-        if self._asked:  # it had to be killed: what it did since its last checkpoint is lost, and nobody is to blame
-            return Ending("stopped")
+        by_another = status == -signal.SIGKILL and not self._killed
+        if self._asked and not by_another:
+            return self._overdue() if self._killed and self._last else Ending("stopped")
         printed = self._child.log_tail()
-        if status == -signal.SIGKILL:
+        if by_another:
             message = "The process was killed; most likely the machine ran out of memory."
             return Ending("crashed", "oom_suspected", message, printed)
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         last_words = without_folders(printed.rpartition("\n")[2]) or "without a word"
-        return Ending("crashed", "crashed", f"The process {how}: {last_words}", printed)
+        # oneDNN, for one, does not look whether it got the memory for its code.
+        hint = ". Libraries may end so when memory runs out" if status == -signal.SIGSEGV else ""
+        return Ending("crashed", "crashed", f"The process {how}: {last_words}{hint}", printed)
+
+    def _overdue(self) -> Ending:
+        grace = self._settings.stop_grace_seconds
+        return Ending("stopped", OVERDUE, f"The process did not stop within {grace:g} seconds.")
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 import structlog
+from sqlalchemy.orm import Session
 
-from app import jobs
+from app import db, jobs
 from app.errors import NotFound
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
@@ -15,9 +16,10 @@ from worker.child import Child, Lines, thread_environment
 from worker.lease import Lease, clock
 from worker.service import Service
 from worker.shipping import Shipper, fetch_checkpoint, fetch_initial
-from worker.supervisor import Ending, Supervision, recorded
+from worker.supervisor import OVERDUE, Ending, Supervision, recorded
 from worker.workspace import run_directory
 
+TRAINER = "worker.trainer"
 INITIAL = "initial"  # folder of the model to begin with, in the run directory
 
 log = structlog.get_logger()
@@ -39,7 +41,7 @@ def train_next(service: Service, environment: Mapping[str, str]) -> bool:
     log.info("job.claimed", job=job.id, fence=job.fence)
     lease = Lease(service.database, job.id, job.fence, jobs.renew, asked_at=asked_at, stopping=service.stopping)
     with lease, recorded(lease, release=jobs.release, fail=jobs.fail, crashed=jobs.crashed):
-        _conclude(lease, _run(service, job, lease, environment))
+        _conclude(service, lease, _run(service, job, lease, environment))
     service.bell.notify(job.id)
     return True
 
@@ -67,7 +69,7 @@ def _run(service: Service, job: Job, lease: Lease, environment: Mapping[str, str
             return Ending("stopped")
         child = held.enter_context(
             Child(
-                "worker.trainer.launcher" if job.config.get("processes", 1) > 1 else "worker.trainer",
+                f"{TRAINER}.launcher" if job.config.get("processes", 1) > 1 else TRAINER,
                 directory.path,
                 environment={**environment, **(thread_environment(threads) if threads else {})},
                 keep_open=[directory.lock],
@@ -96,11 +98,19 @@ def _threads(service: Service, job: Job) -> int | None:
     return asked or service.settings.default_trainer_threads()
 
 
-def _conclude(lease: Lease, ending: Ending) -> None:
+def _conclude(service: Service, lease: Lease, ending: Ending) -> None:
     log.info("job.ended", job=lease.row_id, fence=lease.fence, ending=ending.kind, code=ending.code)
     match ending.kind:
         case "finished":
             lease.write(jobs.succeed)
+        case "stopped" if ending.code == OVERDUE:
+            message = (
+                f"One step takes longer than the {service.settings.stop_grace_seconds:g} seconds that a run has to stop in: it was"
+                " ended, and what it did since its last checkpoint is lost. Use a smaller batch_size or network."
+            )
+            log.warning("job.overdue", job=lease.row_id, fence=lease.fence)
+            lease.write(jobs.report, [NewEvent("log", {"message": message})])
+            lease.write(_overdue, lease.stop_reason, message)
         case "stopped":
             lease.write(jobs.release, lease.stop_reason or "stopped")
         case "failed":
@@ -112,3 +122,14 @@ def _conclude(lease: Lease, ending: Ending) -> None:
             )
             lease.write(jobs.report, [NewEvent("log", {"message": ending.message})])
             lease.write(jobs.crashed, ending.code, ending.message)
+
+
+def _overdue(session: Session, job_id: str, fence: int, reason: str | None, message: str) -> None:
+    """Count it as an attempt: a job whose steps are too long would be ended at every deploy, and never get anywhere.
+
+    Where it should have given way it goes behind the others all the same, or they would wait for ever.
+    """
+    jobs.crashed(session, job_id, fence, "step_too_long", message)
+    job = jobs.get(session, job_id)
+    if reason == "yield" and job.status == "queued":
+        job.queued_at = db.clock(session)

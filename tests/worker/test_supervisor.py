@@ -12,7 +12,7 @@ from app.tables import Job
 from tests.factories import make_dataset, make_job
 from tests.worker.helpers import lines_of, said, start
 from worker.lease import Lease, clock
-from worker.supervisor import Ending, Line, Supervision, recorded
+from worker.supervisor import OVERDUE, Ending, Line, Supervision, recorded
 
 
 class Run:
@@ -92,6 +92,13 @@ def test_signal_is_named(run: Run) -> None:
     assert ending.message == "The process was ended by SIGABRT: without a word"
 
 
+def test_fault_may_be_for_lack_of_memory(run: Run) -> None:
+    """Some libraries use memory that they were refused: the ending says that this may be the reason."""
+    ending = run.supervise("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert ending.message.startswith("The process was ended by SIGSEGV: without a word. ")
+    assert "when memory runs out" in ending.message
+
+
 def test_stop_is_passed_on(run: Run) -> None:
     """When this worker is to end, the child is asked to stop and does so in its own way."""
     soon(run.stopping.set)
@@ -100,11 +107,27 @@ def test_stop_is_passed_on(run: Run) -> None:
 
 
 def test_stubborn_child_is_killed_after_the_grace(run: Run) -> None:
-    """A child that takes too long to stop is killed, and that counts as stopped: it is nobody's fault."""
+    """A child that has begun and takes too long to stop is killed, and its ending says so."""
     run.stopping.set()
     began = time.monotonic()
     ending = run.supervise("import time; say('started'); time.sleep(60)", stop_grace_seconds=0.5)
-    assert (ending, time.monotonic() - began < 10) == (Ending("stopped"), True)
+    assert ending == Ending("stopped", OVERDUE, "The process did not stop within 0.5 seconds.")
+    assert time.monotonic() - began < 10
+
+
+def test_child_that_had_not_begun_is_nobodys_fault(run: Run) -> None:
+    """One that was still starting when the grace was over has stopped, like one that breaks while it stops."""
+    run.stopping.set()
+    assert run.supervise("import time; time.sleep(60)", stop_grace_seconds=0.5) == Ending("stopped")
+    assert run.supervise("import sys; asked_to_stop(60); sys.exit(1)") == Ending("stopped")
+
+
+def test_child_that_somebody_else_kills_while_it_stops_is_a_crash(run: Run) -> None:
+    """Memory may run out then, too."""
+    run.stopping.set()
+    ending = run.supervise("import os; say('started'); asked_to_stop(60) and os.kill(os.getpid(), 9)")
+    assert (ending.kind, ending.code) == ("crashed", "oom_suspected")
+    assert "out of memory" in ending.message
 
 
 def test_child_that_does_not_go_is_killed(run: Run) -> None:

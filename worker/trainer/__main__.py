@@ -8,7 +8,7 @@ from pathlib import Path
 from models import catalog
 from models.config import ConfigError, TrainingConfig
 from models.machine import DISK_FULL
-from models.memory import is_out_of_memory
+from models.memory import is_out_of_memory, within_the_machine
 from worker.data.prepared import Data, DataFileError, open_data
 from worker.faults import without_folders
 from worker.runlog import RunLog
@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         config, data, paths = read_run(options.run_dir)
         if config.processes > 1 and here is None:
             return launch(options.run_dir, config.processes, should_stop)
-        train(of_each(config, here.world if here else 1), data, options.run_dir, should_stop, log, **paths)
+        with within_the_machine(here.on_this_machine if here else 1):
+            train(of_each(config, here.world if here else 1), data, options.run_dir, should_stop, log, **paths)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
