@@ -135,19 +135,20 @@ PRESETS: dict[str, Preset] = {
         Preset(
             name="few-shot",
             summary=(
-                "For hundreds of images: the discriminator sees each of them in many guises, so that it cannot learn them by"
-                " heart."
+                "For hundreds of images: once the discriminator begins to know them by heart, it sees each of them in more and"
+                " more guises."
             ),
             config={
                 "network": {"family": "dcgan", "z_dim": 64, "width": 32},
                 "loss": "non_saturating",
                 "penalties": {"r1_gamma": 1.0, "every": 16},
-                "augment": {"kind": "diffaugment", "policy": ["color", "translation", "cutout"], "flip": False},
+                # Adaptive: before the discriminator knows the images by heart, augmenting them only slows learning down.
+                "augment": {"kind": "ada", "speed": 100_000, "flip": False},
                 "optimizer": _adam(5e-4, 0.5, 0.999),
                 "ema": {"half_life": 30_000, "ramp": 0.1},
                 "batch_size": 32,
             },
-            length=Length(epochs=400, least_examples=200_000, most_examples=1_000_000),
+            length=Length(epochs=800, least_examples=400_000, most_examples=1_000_000),
         ),
         Preset(
             name="vanilla",
