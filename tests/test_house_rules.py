@@ -17,6 +17,7 @@ LONGER_FUNCTIONS = {"worker/trainer/loop.py:train": 120}  # the adversarial loop
 MIGRATIONS = "app/migrations/"  # a schema is as long as it is
 # Settings are read by app/settings.py alone. These hand the environment on to child processes.
 HANDS_ENVIRONMENT_ON = {
+    "app/exporting.py",
     "app/up/tree.py",
     "app/cli/demo.py",
     "worker/child.py",

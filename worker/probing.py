@@ -2,15 +2,16 @@
 
 import json
 import resource
-from collections.abc import Mapping
-from pathlib import Path
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
 from app.jobs import probes
 from app.settings import FEW_CORES
 from app.tables import Document, Probe
-from models.machine import available_cores
+from models.machine import available_cores, spare_memory
 from worker.child import Child, Lines, thread_environment
 from worker.lease import Lease, clock
 from worker.service import Service
@@ -19,7 +20,8 @@ from worker.workspace import run_directory
 
 log = structlog.get_logger()
 
-CPU_SECONDS = 60  # for each thread: a probe takes less than ten
+LONGEST_SECONDS = 60.0  # a probe takes less than ten
+CPU_SECONDS = 120  # for each thread: more than that, for when this worker is no longer there to end it
 MEMORY_SHARE = 0.5  # of what the machine has to spare: jobs train beside it
 
 
@@ -48,7 +50,8 @@ def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[
         with Child("worker.probe", directory.path, environment=environment, keep_open=[directory.lock]) as child:
             child.limit(_limits(service, threads))
             log_file = Lines(directory.path / "events.jsonl")
-            ending = Supervision(child, log_file, lease, lines.extend, service.settings).run()
+            with _ended_after(LONGEST_SECONDS, child) as late:
+                ending = Supervision(child, log_file, lease, lines.extend, service.settings).run()
     log.info("probe.ended", probe=lease.row_id, ending=ending.kind, code=ending.code, message=ending.message)
     match ending.kind:
         case "finished":
@@ -59,8 +62,33 @@ def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[
             lease.write(
                 probes.fail, ending.code, "It needs more memory than the worker that measured could spare for it."
             )
+        case "crashed" if late.is_set():
+            lease.write(
+                probes.fail,
+                probes.TOO_SLOW,
+                f"Its steps are too long for a probe: to start and take a few took more than {LONGEST_SECONDS:.0f} seconds on the"
+                " worker that measured.",
+            )
         case _:
             lease.write(probes.fail, ending.code, f"The probe of it ended early. {ending.message}")
+
+
+@contextmanager
+def _ended_after(seconds: float, child: Child) -> Iterator[threading.Event]:
+    """Kills the child when the block takes longer; the event says whether it came to that."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
 
 
 def _result(service: Service, measured: Document, note: str | None) -> Document:
@@ -81,20 +109,5 @@ def _threads(service: Service, config: Document) -> tuple[int | None, str | None
 def _limits(service: Service, threads: int | None) -> dict[int, int]:
     """By RLIMIT number. A GPU's driver maps more memory than the machine has; there the probe itself keeps to a share of the GPU's."""
     limits = {resource.RLIMIT_CPU: CPU_SECONDS * (threads or available_cores()), resource.RLIMIT_CORE: 0}
-    spare = None if service.gpus else _spare_memory()
+    spare = None if service.gpus else spare_memory()
     return limits if spare is None else limits | {resource.RLIMIT_DATA: int(MEMORY_SHARE * spare)}
-
-
-def _spare_memory() -> int | None:
-    """Bytes that Linux could give to a process now, within the limit of its container; None on another system."""
-    try:
-        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return None
-    (available,) = (int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, used = ((group / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current"))
-    except FileNotFoundError:
-        return available
-    return available if most == "max" else min(available, int(most) - int(used))

@@ -1,10 +1,12 @@
 """Dry runs: what a job would be, with what a worker measures of it while the caller waits a little.
 
-The wait holds neither a thread of the pool nor a connection of the database.
+The wait holds neither a thread of the pool nor a connection of the database, but it looks every now and then: so only so many
+wait at once.
 """
 
 import asyncio
 import time
+from threading import BoundedSemaphore
 from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
@@ -18,10 +20,14 @@ from app.queue import Bell
 
 WAIT_SECONDS = 10.0
 POLL_SECONDS = 0.2
+MOST_WAITERS = 64  # in this process
 
 NOBODY = "No worker is there to measure it."
 MANY = "Many plans wait to be measured: ask again in a moment."
+CROWDED = "Many callers wait for what is being measured: ask again in a moment, for what is measured is kept."
 NOT_YET = "No worker has come to measure it yet: ask again in a moment, for what is measured is kept."
+
+_places = BoundedSemaphore(MOST_WAITERS)
 
 
 class Begun(NamedTuple):
@@ -33,13 +39,29 @@ class Begun(NamedTuple):
 
 
 async def dry_run(database: Database, bell: Bell, asked: dict[str, Any]) -> tuple[Plan, Estimate]:
-    """The plan of what was asked for, and what is known of it after `WAIT_SECONDS` or earlier. Raises as `jobs.plan` does."""
+    """The plan of what was asked for, and what is known of it after `WAIT_SECONDS` or earlier. Raises as `jobs.plan` does.
+
+    At once where `MOST_WAITERS` wait already.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     plan, waiting, note = await run_in_threadpool(_begin, database, bell, asked)
-    while waiting and time.monotonic() < deadline:
-        await asyncio.sleep(POLL_SECONDS)
-        waiting = await run_in_threadpool(_is_under_way, database, plan)
-    return plan, await run_in_threadpool(_estimate, database, plan, NOT_YET if waiting else note)
+    if waiting:
+        note = await _wait(database, plan, deadline)
+    return plan, await run_in_threadpool(_estimate, database, plan, note)
+
+
+async def _wait(database: Database, plan: Plan, deadline: float) -> str | None:
+    """Until the plan has been measured, or the deadline. Why it has not been; None when its probe says so."""
+    if not _places.acquire(blocking=False):
+        return CROWDED
+    try:
+        while time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+            if not await run_in_threadpool(_is_under_way, database, plan):
+                return None
+        return NOT_YET
+    finally:
+        _places.release()
 
 
 def _begin(database: Database, bell: Bell, asked: dict[str, Any]) -> Begun:

@@ -12,7 +12,7 @@ LOOKED_AT = 100  # of the newest jobs on images of the same shape
 # Parts of a config.
 DECIDES_SPEED = (
     *("network", "loss", "penalties", "augment", "batch_size", "micro_batch"),
-    *("precision", "threads", "evaluation"),
+    *("precision", "threads", "processes", "evaluation"),
 )
 
 
@@ -46,7 +46,17 @@ def estimate(session: Session, plan: Plan, probe: Probe | None, note: str | None
         examples_per_second=speed,
         seconds=seconds,
         measured={"worker": result["worker"], "fingerprint": result["fingerprint"], "at": probe.finished_at},
-        note=result.get("note"),
+        note=" ".join(filter(None, (result.get("note"), _of_one_process(plan.config["processes"])))) or None,
+    )
+
+
+def _of_one_process(processes: int) -> str | None:
+    """What is to be said to who wants several: a probe is one process."""
+    if processes == 1:
+        return None
+    return (
+        f"Measured in one process that has the whole batch: the {processes} that share it may go faster, and each may need less"
+        " memory."
     )
 
 

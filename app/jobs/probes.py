@@ -3,7 +3,7 @@
     ask -> queued -> (claim) running -> (finish) succeeded | (fail) failed
 
 What was measured is kept for a day under the digest of all that it depends on. A probe that is lost is not tried again by
-itself: whoever still wants to know asks again.
+itself: whoever still wants to know asks again. One that was too slow to measure is not tried again for a while.
 """
 
 import hashlib
@@ -16,8 +16,11 @@ from app import leases
 from app.db import clock, now
 from app.jobs.plans import Plan
 from app.tables import Document, Probe
+from models.config import DataSpec
 
 KEPT_SECONDS = 86_400.0
+TOO_SLOW = "too_slow"  # an error's code
+TOO_SLOW_SECONDS = 600.0  # for which that is kept: each try takes a worker a minute
 MOST_WAITING = 20  # each takes a worker some seconds
 # The parts of a config that decide speed and memory.
 DECISIVE = (
@@ -30,7 +33,7 @@ SHAPE = {"height", "width", "channels", "classes"}
 def key(plan: Plan) -> str:
     """Equal for plans that need and do the same, a few examples after the other: 40 hex digits."""
     decisive = {part: plan.config.get(part) for part in DECISIVE}
-    shape = plan.data.model_dump(mode="json", include=SHAPE)
+    shape = _nameless(plan.data).model_dump(mode="json", include=SHAPE)
     return hashlib.sha256(json.dumps([decisive, shape], sort_keys=True).encode()).hexdigest()[:40]
 
 
@@ -40,9 +43,9 @@ def find(session: Session, plan: Plan) -> Probe | None:
 
 
 def ask(session: Session, plan: Plan) -> Probe | None:
-    """The plan's probe, queued unless it is under way or done, for the caller to ring for; None while too many wait."""
+    """The plan's probe, queued unless it is under way, done or too slow, for the caller to ring for; None while too many wait."""
     probe = session.get(Probe, key(plan), with_for_update=True)
-    if probe is not None and probe.status != "failed":
+    if probe is not None and (probe.status != "failed" or _is_too_slow(session, probe)):
         return probe
     if leases.waiting(session, Probe) >= MOST_WAITING:
         return None
@@ -51,9 +54,20 @@ def ask(session: Session, plan: Plan) -> Probe | None:
         probe = Probe(id=key(plan), fence=0)
         session.add(probe)
     probe.status, probe.queued_at, probe.error, probe.finished_at = "queued", time, None, None
-    probe.request = {"config": plan.config, "data": plan.data.model_dump(mode="json")}
+    probe.request = {"config": plan.config, "data": _nameless(plan.data).model_dump(mode="json")}
     session.flush()
     return probe
+
+
+def _nameless(data: DataSpec) -> DataSpec:
+    """The data with numbers for the names of its classes: how many there are is all that decides, and names are somebody's own."""
+    return data.model_copy(update={"classes": tuple(map(str, range(len(data.classes))))})
+
+
+def _is_too_slow(session: Session, probe: Probe) -> bool:
+    if probe.error is None or probe.finished_at is None or probe.error["code"] != TOO_SLOW:
+        return False
+    return clock(session) < probe.finished_at + TOO_SLOW_SECONDS
 
 
 def claim(session: Session, worker: str) -> Probe | None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import registry
 from app.exporting import Exporter
+from app.http.answers import head_of
 from app.http.clearing import clearing
 from app.http.deps import DatabaseDep, ExporterDep, StorageDep
 from app.http.downloads import send_object
@@ -102,11 +103,15 @@ def download_model(
     - `onnx`: the whole generator for ONNX Runtime and the like, opset 18. From `z`, float32 [n, z_dim] of standard normal values,
       and for a conditional model `labels`, int64 [n] with the numbers of classes, it makes `images`, float32 [n, C, H, W] in
       [-1, 1]. It is made when it is first asked for, which takes some seconds, and is compared with our own images for every
-      class before it is given out: the metadata say how large the difference was, beside `family`, `classes`, `dataset_sha256`,
-      `generator_sha256` and `ganvil_version`.
+      class, or some hundreds of very many, before it is given out: the metadata say how large the difference was, beside
+      `family`, `classes`, `dataset_sha256`, `generator_sha256` and `ganvil_version`. `HEAD` makes nothing: before that it
+      tells neither length nor ETag.
     """
     with database.reading() as session:
         found = registry.resolve(session, ref)
+    media_type = JSON if file_format == "manifest" else BINARY
+    if request.method == "HEAD" and file_format == "onnx" and exporter.stored_onnx(found) is None:
+        return head_of({}, media_type)
     file = _find_file(storage, exporter, found, file_format)
     return send_object(
         request,
@@ -114,7 +119,7 @@ def download_model(
         file.key,
         size=file.size,
         sha256=file.sha256,
-        media_type=JSON if file_format == "manifest" else BINARY,
+        media_type=media_type,
         filename=f"{found.label.replace(':', '-')}.{EXTENSIONS[file_format]}",
     )
 

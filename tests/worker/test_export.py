@@ -111,3 +111,17 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         os.close(write_end)
         assert child.wait(60) == 1
     assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(("classes", "batches"), [(0, 2), (1, 2), (3, 2), (9, 3), (441, 64), (442, 64), (100_000, 64)])
+def test_every_class_is_compared_up_to_some_hundreds(classes: int, batches: int) -> None:
+    """Then some hundreds that are spread evenly, the first and the last among them: the comparison has an end."""
+    found = export._batches(classes)
+    assert len(found) == batches
+    assert [len(batch) for batch in found] == [1, *[export.BATCH] * (batches - 1)]
+    compared = {seed % max(classes, 1) for batch in found for seed in batch}
+    if classes <= 441:
+        assert compared >= set(range(classes))
+    else:
+        assert {0, 1, classes - 1} <= compared
+        assert len(compared) > 440

@@ -7,6 +7,7 @@ import pytest
 from app import jobs
 from app.jobs import probes
 from app.tables import Probe
+from models.machine import spare_memory
 from tests.factories import make_dataset
 from worker import probing
 from worker.probing import probe_next
@@ -91,7 +92,7 @@ def test_a_probe_that_fails_says_why(
     says: str,
 ) -> None:
     """One that dies, and one that needs more memory than there is to spare, end with a reason; neither is tried again by itself."""
-    spare = probing._spare_memory()
+    spare = spare_memory()
     assert spare is not None
     monkeypatch.setattr(probing, "MEMORY_SHARE", share or 2**29 / spare)
     probe_id = ask(service, **config)
@@ -102,3 +103,22 @@ def test_a_probe_that_fails_says_why(
     assert says in probe.error["message"]
     assert code is None or probe.error["code"] == code
     assert probe_next(service, {}) is False
+
+
+def test_a_probe_that_takes_too_long_is_ended(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and is not tried again for a while: each try would hold a worker as long."""
+    monkeypatch.setattr(probing, "LONGEST_SECONDS", 0.05)
+    probe_id = ask(service)
+    assert probe_next(service, {})
+    probe = probe_of(service, probe_id)
+    assert (probe.status, probe.error and probe.error["code"]) == ("failed", probes.TOO_SLOW)
+    assert list(service.runs.iterdir()) == []
+    with service.database.writing() as session:
+        plan = jobs.plan(session, dataset=make_dataset(session).id, preset="fast", config=SMALL)
+        again = probes.ask(session, plan)
+        assert again is not None
+        assert (again.id, again.status) == (probe_id, "failed")
+        again.finished_at = (again.finished_at or 0) - probes.TOO_SLOW_SECONDS
+        later = probes.ask(session, plan)
+        assert later is not None
+        assert later.status == "queued"

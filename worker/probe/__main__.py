@@ -97,7 +97,10 @@ def shortened(config: TrainingConfig) -> TrainingConfig:
 def measure(
     config: TrainingConfig, spec: DataSpec, asked_to_stop: Callable[[], bool], scratch: Path
 ) -> dict[str, Any] | None:
-    """What is written as the last line; None when it was asked to stop. Raises what training raises."""
+    """What is written as the last line; None when it was asked to stop. Raises what training raises.
+
+    The run leaves a checkpoint when it stops, which goes with the folder: a job holds one in memory now and then, so it counts.
+    """
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(GPU_SHARE * free / total)

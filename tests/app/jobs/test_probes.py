@@ -57,7 +57,8 @@ def test_a_probe_is_measured_once(any_database: Database) -> None:
         first = probes.ask(session, plan)
         assert probes.ask(session, plan) is first
         assert first is not None
-        assert first.request == {"config": plan.config, "data": plan.data.model_dump(mode="json")}
+        nameless = plan.data.model_dump(mode="json") | {"classes": [str(n) for n in range(len(plan.data.classes))]}
+        assert first.request == {"config": plan.config, "data": nameless}
         claimed = probes.claim(session, "box:1")
         assert claimed is first
         assert probes.claim(session, "box:2") is None
@@ -127,3 +128,16 @@ def test_an_estimate_is_what_was_measured(any_database: Database) -> None:
     assert (found.parameters, found.memory_bytes, found.examples_per_second) == (RESULT["parameters"], 2**28, 50.0)
     assert found.measured == {"worker": "box:1", "fingerprint": {"device": "cpu"}, "at": probe.finished_at}
     assert (found.seconds, of_time.seconds, found.note) == (20.0, 90.0, None)
+
+
+def test_names_of_classes_are_not_kept(any_database: Database) -> None:
+    """A probe needs only how many there are, so plans on other people's classes share it."""
+    with any_database.writing() as session:
+        one, other = (
+            jobs.plan(session, dataset=make_dataset(session, classes=[{"name": n, "count": 9} for n in names]).id)
+            for names in (("alice", "bob"), ("carol", "dave"))
+        )
+        probe = probes.ask(session, one)
+        assert probe is not None
+        assert probes.ask(session, other) is probe
+        assert probe.request["data"]["classes"] == ["0", "1"]

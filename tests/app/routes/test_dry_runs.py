@@ -106,6 +106,26 @@ def test_too_many_plans_are_not_measured(client: Client, database: Database, mon
     assert plan(client)["note"] == dry_runs.MANY
 
 
+def test_too_many_who_wait_are_not_kept(client: Client, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a number of callers the answer comes at once; its probe is asked for all the same."""
+    monkeypatch.setattr(dry_runs, "_places", threading.BoundedSemaphore(1))
+    with dry_runs._places:
+        assert plan(client)["note"] == dry_runs.CROWDED
+    worker = threading.Thread(target=probing, args=(database, RESULT))
+    worker.start()
+    assert plan(client)["examples_per_second"] == 64.0
+    worker.join()
+
+
+def test_a_measurement_is_of_one_process(client: Client, database: Database) -> None:
+    """Who wants several is told so."""
+    worker = threading.Thread(target=probing, args=(database, RESULT))
+    worker.start()
+    answer = plan(client, config={"processes": 2})
+    worker.join()
+    assert "the 2 that share it may go faster" in answer["note"]
+
+
 def test_those_who_wait_leave_the_service_to_others(
     client: Client, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Downloading a model in every format, over HTTP, from real generators."""
 
 import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from httpx import Client, Response
 
 from app import exporting
+from app.exporting import ExportFailed
 from app.registry import Resolved
 from app.storage import Storage
 from models.generator import latents, load_generator
@@ -164,6 +166,55 @@ def test_a_child_that_cannot(
     assert (failed.status_code, failed.json()["code"]) == (status, problem)
     assert said in failed.json()["detail"]
     assert stored(app, pets) == {WEIGHTS, MANIFEST}
+
+
+def test_a_failure_is_remembered(
+    app: FastAPI, pets: Resolved, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while the same answer comes at once, to HEAD too; then it is tried again."""
+    with monkeypatch.context() as broken:
+        in_every_child("import os; os._exit(7)", tmp_path, broken)
+        failed = ask(client)
+    again = ask(client)
+    assert (failed.status_code, again.status_code) == (500, 500)
+    assert again.json()["detail"] == failed.json()["detail"]
+    assert client.head(URL, params={"format": "onnx"}).status_code == 500
+    monkeypatch.setattr(exporting, "FAILED_SECONDS", 0.0)
+    assert ask(client).status_code == 200
+
+
+def test_failures_are_not_kept_without_end() -> None:
+    """The oldest makes room for the next."""
+    failures = exporting._Failures()
+    for number in range(exporting.MOST_FAILED + 1):
+        failures.add(str(number), "too slow")
+    failures.check("0")
+    with pytest.raises(ExportFailed, match="too slow"):
+        failures.check("1")
+
+
+def test_head_makes_nothing(app: FastAPI, pets: Resolved, client: Client) -> None:
+    """Of a file that is not made yet it tells neither length nor ETag."""
+    head = client.head(URL, params={"format": "onnx"})
+    assert (head.status_code, head.content) == (200, b"")
+    assert not {"content-length", "etag"} & head.headers.keys()
+    assert stored(app, pets) == {WEIGHTS, MANIFEST}
+
+
+def test_a_child_is_told_no_secret(
+    pets: Resolved, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of our environment it has what Python and its libraries read, and nothing that says where our data lie."""
+    told = tmp_path / "told.json"
+    in_every_child(
+        f"import json, os; json.dump(dict(os.environ), open({str(told)!r}, 'w')); os._exit(7)", tmp_path, monkeypatch
+    )
+    monkeypatch.setenv("GANVIL_API_KEYS", "a-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+    assert ask(client).status_code == 500
+    environment = json.loads(told.read_bytes())
+    assert environment["PYTHONPATH"] == str(tmp_path)
+    assert not {name for name in environment if name.startswith(("GANVIL_", "AWS_"))}
 
 
 def test_a_child_that_takes_too_long(
