@@ -15,6 +15,8 @@ from models.config import ConfigError, DataSpec, NetworkOptions, TrainingConfig
 from models.families import FamilySpec
 from models.schedules import TAGS, largest
 
+MOST_ROWS = 10_000  # components in all: each has parameters of its own in every layer, and takes a round of k-means
+
 
 def _find_families() -> dict[str, FamilySpec]:
     folders = sorted(module.name for module in pkgutil.iter_modules(models.families.__path__) if module.ispkg)
@@ -104,6 +106,11 @@ def check(config: TrainingConfig, data: DataSpec) -> None:
     faults = [*_batch_faults(config, data, family), *_game_faults(config, family)]
     if config.network.conditional and not data.classes:
         faults.append(("/network/conditional", "the data set has no classes to condition on; use false"))
+    if config.network.components > 1 and (rows := config.network.class_rows(data)) > MOST_ROWS:
+        detail = (
+            f"{config.network.components} components of each class are {rows:,} in all, and {MOST_ROWS:,} are allowed"
+        )
+        faults.append(("/network/components", detail))
     if config.network.conditional and data.unlabelled and not config.network.class_dropout:
         detail = (
             f"{data.unlabelled} examples have no class, which is for networks that learn without one: use more than 0"

@@ -105,3 +105,16 @@ def test_what_cannot_have_components_says_so() -> None:
     config = parse_config({"network": {"family": "vae", "components": 2}, "loss": "minimax", "budget": {"examples": 9}})
     with pytest.raises(ConfigError, match="/network/components: vae finds its latents itself"):
         check(config, DATA)
+
+
+def test_components_are_bounded_over_all_classes() -> None:
+    """Each of them has parameters of its own."""
+    many = DATA.model_copy(update={"classes": tuple(map(str, range(200))), "examples": 10_000})
+    for components, fits in ((50, True), (51, False)):
+        network = {"family": "dcgan", "components": components}
+        config = parse_config({"network": network, "loss": "minimax", "budget": {"examples": 9}})
+        if fits:
+            check(config, many)
+        else:
+            with pytest.raises(ConfigError, match="10,200 in all"):
+                check(config, many)
