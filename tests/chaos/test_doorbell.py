@@ -11,6 +11,8 @@ import redis
 from tests.chaos.harness import REQUEST, Installation, installation, on_sqlite_alone
 from tests.servers import RedisServer, running_redis
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def house_with_own_redis(tmp_path: Path, place: dict[str, str]) -> Iterator[tuple[Installation, RedisServer]]:

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 
 from app import datasets
 from app.db import BUSY_TIMEOUT_SECONDS
@@ -13,6 +14,8 @@ from app.jobs import lifecycle
 from app.tables import Job
 from tests.chaos.harness import REQUEST, Installation, on_sqlite_alone, wait_for
 from tests.servers import wait_until
+
+pytestmark = pytest.mark.alone
 
 
 def test_trainer_is_killed(house: Installation, dataset: str, undisturbed: str) -> None:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select
 
 from app import jobs
 from app.tables import ModelVersion
 from tests.chaos.harness import Installation, installation, on_sqlite_alone
 from tests.servers import wait_until
+
+pytestmark = pytest.mark.alone
 
 
 @on_sqlite_alone

@@ -16,6 +16,8 @@ from app.up.guard import process_exists
 from app.up.processes import Child, ChildFailed, Guard
 from tests.servers import wait_until
 
+pytestmark = pytest.mark.alone
+
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 # Forks a grandchild into the same group, prints nothing, and waits.
 FAMILY = [sys.executable, "-c", "import os, time; os.fork(); time.sleep(60)"]

@@ -19,6 +19,8 @@ from tests.live import Up, environment, processes, running_up
 from tests.servers import wait_until
 from tests.source import HOUSE
 
+pytestmark = pytest.mark.alone
+
 LONG_JOB = {
     "dataset": "digits",
     "budget": {"examples": 10_000_000},
