@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -22,22 +23,22 @@ GAIN = 8.0  # fresh networks make gray; this spreads the pixels over their whole
 
 
 def export_generator(
-    folder: Path, *, family: str = "dcgan", size: int = 8, channels: int = 1, classes: Sequence[str] = (), seed: int = 0
+    folder: Path, *, size: int = 8, channels: int = 1, classes: Sequence[str] = (), seed: int = 0, **network: Any
 ) -> str:
     """Write a snapshot to `folder` and return the SHA-256 of its weights."""
     data = DataSpec(examples=100, height=size, width=size, channels=channels, classes=tuple(classes))
-    options = parse_network({"family": family, "conditional": bool(classes), "z_dim": 16})
-    network = build_generator(options, data, seed, torch.device("cpu"))
+    options = parse_network({"family": "dcgan", "conditional": bool(classes), "z_dim": 16, **network})
+    generator = build_generator(options, data, seed, torch.device("cpu"))
     weights = {
-        name: value * GAIN if value.ndim > 1 and family == "dcgan" else value
-        for name, value in network.state_dict().items()
+        name: value * GAIN if name.endswith("weight") and value.ndim > 1 and options.family == "dcgan" else value
+        for name, value in generator.state_dict().items()
     }
     content = safetensors.torch.save(weights)
     sha256 = hashlib.sha256(content).hexdigest()
     manifest = {
         "format": 1,
         "network": options.model_dump(),
-        "family": family,
+        "family": options.family,
         "height": size,
         "width": size,
         "channels": channels,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,11 +34,14 @@ CLASSES = (
 )  # more than one batch of the comparison
 
 
+KINDS = [{"family": family} for family in FAMILIES] + [{"family": "dcgan", "components": 3}]
+
+
 @pytest.mark.parametrize("classes", [(), CLASSES], ids=["unconditional", "conditional"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_can_be_exported(family: str, classes: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", KINDS, ids=[*FAMILIES, "components"])
+def test_every_family_can_be_exported(network: dict[str, Any], classes: tuple[str, ...], tmp_path: Path) -> None:
     """ONNX Runtime makes of any number of z and labels the images that we make; the file says what it is, and nothing of here."""
-    sha256 = export_generator(tmp_path, family=family, channels=3 if classes else 1, classes=classes)
+    sha256 = export_generator(tmp_path, channels=3 if classes else 1, classes=classes, **network)
     out = tmp_path / "generator.onnx"
     difference = export.export_onnx(tmp_path, out)
 
@@ -55,7 +59,7 @@ def test_every_family_can_be_exported(family: str, classes: tuple[str, ...], tmp
     assert [(each.domain, each.version) for each in model.opset_import] == [("", export.OPSET)]
     assert [each.name for each in (*model.graph.input, *model.graph.output)] == [*given, "images"]
     assert {each.key: each.value for each in model.metadata_props} == {
-        "family": family,
+        "family": network["family"],
         "classes": json.dumps(classes, ensure_ascii=False),
         "dataset_sha256": "d" * 64,
         "generator_sha256": sha256,

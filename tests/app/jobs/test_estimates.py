@@ -31,10 +31,11 @@ def test_a_job_is_expected_to_go_as_the_last_one_like_it(any_database: Database)
 
 
 @pytest.mark.parametrize(
-    "config", [{"batch_size": 16}, {"network": {"width": 8}}, {"threads": 1}, {"precision": "fp32"}]
+    "config",
+    [{"batch_size": 16}, {"network": {"width": 8}}, {"threads": 1}, {"processes": 2}, {"precision": "fp32"}],
 )
 def test_unlike_jobs_say_nothing(any_database: Database, config: dict[str, Any]) -> None:
-    """Other networks, batches, threads, precisions and image sizes go at other speeds."""
+    """Other networks, batches, threads, processes, precisions and image sizes go at other speeds."""
     with any_database.writing() as session:
         dataset, larger = make_dataset(session), make_dataset(session, height=16, width=16)
         make_job(session, dataset, progress={"examples_seen": 1000, "elapsed_seconds": 10.0})

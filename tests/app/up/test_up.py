@@ -167,7 +167,7 @@ def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
 
 
 def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    """kill -9 of `up`: its children end by themselves; the next `up` says that it waits for them, and takes the job up."""
+    """kill -9 of `up`: its children end by themselves; the next `up` waits for those that have not, and takes the job up."""
     with running_up(tmp_path / "data") as up:
         job = start_long_job(up)
         children = up.descendants()
@@ -175,8 +175,8 @@ def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> No
         up.process.wait(10)
         with running_up(tmp_path / "data") as following:
             assert not children.keys() & processes().keys()
-            assert following.text.count(f"(process {up.process.pid}) was killed: waiting") == 1
-            assert "at most 30 s" in following.text
+            waits = following.text.count(f"(process {up.process.pid}) was killed: waiting")
+            assert waits == following.text.count("at most 30 s") <= 1  # none where they were faster than it
             wait_until(lambda: httpx.get(f"{following.url}/v1/jobs/{job}").json()["fence"] == 2, seconds=30)
 
 
