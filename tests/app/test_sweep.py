@@ -19,6 +19,8 @@ from app.tables import Dataset, IdempotencyKey, Job, Worker
 from tests.factories import claimed, make_dataset, make_job, make_job_in
 from tests.servers import RedisServer, wait_until
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("verb", "status"),

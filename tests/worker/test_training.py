@@ -18,6 +18,8 @@ from tests.servers import wait_until
 from worker.service import Service
 from worker.training import train_next
 
+pytestmark = pytest.mark.alone
+
 CONFIG = {
     "batch_size": 32,
     "network": {"family": "dcgan", "width": 8},
