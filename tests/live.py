@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +71,16 @@ def processes() -> dict[int, tuple[int, str]]:
     ).stdout
     rows = [line.split(None, 3) for line in listing.splitlines()]
     return {int(pid): (int(parent), args) for pid, parent, state, args in rows if not state.startswith("Z")}
+
+
+def processes_with(variable: str) -> dict[int, str]:
+    """Command line of every live process that was started with this `NAME=value`, by itself or by an ancestor."""
+    found = {}
+    for pid, (_, command) in processes().items():
+        with suppress(OSError):  # it has ended, or is not ours to look at
+            if variable.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found[pid] = command
+    return found
 
 
 def environment(**more: str) -> dict[str, str]:
