@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 import structlog
-from sqlalchemy.orm import Session
 
-from app import db, jobs
+from app import jobs
 from app.errors import NotFound
 from app.jobs import NewEvent
 from app.tables import Dataset, Job
@@ -110,7 +109,9 @@ def _conclude(service: Service, lease: Lease, ending: Ending) -> None:
             )
             log.warning("job.overdue", job=lease.row_id, fence=lease.fence)
             lease.write(jobs.report, [NewEvent("log", {"message": message})])
-            lease.write(_overdue, lease.stop_reason, message)
+            # An attempt, since a job whose steps are too long would be ended at every deploy and never get anywhere.
+            behind = lease.stop_reason == "yield"
+            lease.write(jobs.crashed, "step_too_long", message, behind=behind)
         case "stopped":
             lease.write(jobs.release, lease.stop_reason or "stopped")
         case "failed":
@@ -122,14 +123,3 @@ def _conclude(service: Service, lease: Lease, ending: Ending) -> None:
             )
             lease.write(jobs.report, [NewEvent("log", {"message": ending.message})])
             lease.write(jobs.crashed, ending.code, ending.message)
-
-
-def _overdue(session: Session, job_id: str, fence: int, reason: str | None, message: str) -> None:
-    """Count it as an attempt: a job whose steps are too long would be ended at every deploy, and never get anywhere.
-
-    Where it should have given way it goes behind the others all the same, or they would wait for ever.
-    """
-    jobs.crashed(session, job_id, fence, "step_too_long", message)
-    job = jobs.get(session, job_id)
-    if reason == "yield" and job.status == "queued":
-        job.queued_at = db.clock(session)

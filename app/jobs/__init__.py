@@ -243,11 +243,16 @@ def fail(session: Session, job_id: str, fence: int, code: str, message: str) -> 
     move(session, job, "failed", code)
 
 
-def crashed(session: Session, job_id: str, fence: int, code: str, message: str) -> None:
-    """Let go of a job whose trainer died without a word: an attempt, as if its worker had been lost. Raises LeaseLost."""
+def crashed(session: Session, job_id: str, fence: int, code: str, message: str, *, behind: bool = False) -> None:
+    """Let go of a job whose trainer died without a word: an attempt, as if its worker had been lost. Raises LeaseLost.
+
+    It keeps its place in the queue, or goes `behind` the others of its priority, where it was to make room for them.
+    """
     job = leases.held(session, Job, job_id, fence)
     job.attempt += 1
     _lose(session, job, code, message)
+    if behind and job.status == "queued":
+        job.queued_at = clock(session)
 
 
 # Everybody

@@ -47,15 +47,15 @@ def test_deploys_end_a_job_that_cannot_stop_in_time(service: Service, dataset: D
     assert "smaller batch_size or network" in job.error["message"]
 
 
-@pytest.mark.parametrize(("reason", "next_one"), [("yield", "second"), ("deploy", "first")])
-def test_it_gives_way_all_the_same(service: Service, reason: str, next_one: str) -> None:
+@pytest.mark.parametrize(("behind", "next_one"), [(True, "second"), (False, "first")])
+def test_it_gives_way_all_the_same(service: Service, behind: bool, next_one: str) -> None:
     """One that was ended because its turn was over goes behind those that waited; else it keeps its place."""
     with service.database.writing() as session:
         dataset = make_dataset(session)
         named = {make_job(session, dataset, queued_at=at).id: name for at, name in ((1.0, "first"), (2.0, "second"))}
         job = jobs.claim(session, "host:1")
         assert job is not None
-        training._overdue(session, job.id, job.fence, reason, "It took too long.")
+        jobs.crashed(session, job.id, job.fence, "step_too_long", "It took too long.", behind=behind)
         job = jobs.claim(session, "host:1")
         assert job is not None
         assert named[job.id] == next_one
