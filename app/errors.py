@@ -120,6 +120,12 @@ class Unavailable(GanvilError):
     status, code, title = 503, "unavailable", "Unavailable"
 
 
+class TooHeavy(Unavailable):
+    """Something that this service is too small for: asking again does not help."""
+
+    code, title = "too_heavy", "Too heavy for this service"
+
+
 class StorageFull(GanvilError):
     status, code, title = 507, "storage_full", "Storage is full"
 

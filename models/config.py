@@ -176,7 +176,8 @@ class Budget(Section):
 class Schedule(Section):
     """When things happen, in examples seen; null derives it from the total. Each is rounded up to whole batches.
 
-    A run makes at most 10,000 ticks and 1,000 grids, checkpoints and evaluations; an interval that would give more is stretched.
+    A run makes at most 10,000 ticks and 1,000 grids, checkpoints and evaluations, and of large generators fewer checkpoints (of 10
+    GiB together, but ten there may be); an interval that would give more is stretched.
     """
 
     tick: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Metrics.")

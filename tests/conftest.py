@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,18 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("GANVIL_") and name != "GANVIL_TEST_ALL"]:
         del os.environ[name]  # what the shell of a developer says is not under test
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # child processes run beside one another on few cores
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test has an id of its own: of those with one id, processes that share the tests run only the first."""
+    for item in items:
+        if not item.nodeid.endswith(
+            item.name
+        ):  # pytest 9.2 leaves the operations that schemathesis names out of its ids
+            item._id = item.id.with_params(item.name.partition("[")[2].removesuffix("]"))
+    twice = [nodeid for nodeid, count in Counter(item.nodeid for item in items).items() if count > 1]
+    if twice:
+        raise pytest.UsageError(f"Several tests have one id: {', '.join(twice)}")
 
 
 @pytest.fixture(autouse=True, scope="session")

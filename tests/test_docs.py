@@ -61,6 +61,7 @@ def command_of(block: Block, url: str) -> list[str]:
     return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path)], ids=name_of)
 def test_examples_run(document: Path, workplace: Path, live_service: str) -> None:
     """Every code block runs as it stands, in order, in an empty directory, against a running service."""

@@ -52,12 +52,13 @@ async def dry_run(database: Database, bell: Bell, asked: dict[str, Any]) -> tupl
 
 async def _wait(database: Database, plan: Plan, deadline: float) -> str | None:
     """Until the plan has been measured, or the deadline. Why it has not been; None when its probe says so."""
+    probe_id = await run_in_threadpool(probes.key, plan)
     if not _places.acquire(blocking=False):
         return CROWDED
     try:
         while time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-            if not await run_in_threadpool(_is_under_way, database, plan):
+            if not await run_in_threadpool(_is_under_way, database, probe_id):
                 return None
         return NOT_YET
     finally:
@@ -85,10 +86,9 @@ def _begin(database: Database, bell: Bell, asked: dict[str, Any]) -> Begun:
     return Begun(plan, waiting=True)
 
 
-def _is_under_way(database: Database, plan: Plan) -> bool:
+def _is_under_way(database: Database, probe_id: str) -> bool:
     with database.reading() as session:
-        probe = probes.find(session, plan)
-        return probe is not None and probe.status in {"queued", "running"}
+        return probes.is_under_way(session, probe_id)
 
 
 def _estimate(database: Database, plan: Plan, note: str | None) -> Estimate:

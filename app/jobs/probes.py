@@ -42,6 +42,12 @@ def find(session: Session, plan: Plan) -> Probe | None:
     return session.get(Probe, key(plan))
 
 
+def is_under_way(session: Session, probe_id: str) -> bool:
+    """Whether the plan with this `key` is still to be measured. Cheap, for those who ask again and again."""
+    status = session.scalar(select(Probe.status).where(Probe.id == probe_id))
+    return status in {"queued", "running"}
+
+
 def ask(session: Session, plan: Plan) -> Probe | None:
     """The plan's probe, queued unless it is under way, done or too slow, for the caller to ring for; None while too many wait."""
     probe = session.get(Probe, key(plan), with_for_update=True)

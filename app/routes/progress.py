@@ -128,13 +128,14 @@ def get_job_timelapse(
     database: DatabaseDep,
     storage: StorageDep,
     films: FilmsDep,
-    fps: Annotated[float, Query(ge=0.1, le=60, description="Pictures a second.")] = 8,
+    fps: Annotated[float, Query(ge=0.1, le=60, description="Pictures a second, to a tenth.")] = 8,
 ) -> Response:
     """The job's grids one after the other, as an animated WebP."""
     with database.reading() as session:
         keys = [grid.data["key"] for grid in history.grids(session, find_job(session, job).id)]
     if not keys:
         raise NotFound(f"Job {job} has no grid yet: the first comes soon after training begins.")
+    fps = round(fps, 1)
     headers = _headers(*keys, str(fps))
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged

@@ -14,10 +14,15 @@ from app.errors import Unavailable
 from app.registry import Resolved
 from app.sampling.loaded import Loaded
 from app.sampling.shapes import verify
-from models.manifest import ModelFileError
+from models.machine import spare_memory
+from models.manifest import WEIGHTS, ModelFileError
 
 if TYPE_CHECKING:
     import torch
+
+COPIES = (
+    4  # of a model's weights that loading holds at once: the file, its tensors, the network's own and the first ones
+)
 
 
 def start_thread(threads: int) -> None:
@@ -59,8 +64,11 @@ def short_memory_refused() -> Iterator[None]:
 def load(snapshot: Path, resolved: Resolved) -> Loaded:
     """Load a snapshot folder and find the batch shapes at which it may run.
 
-    Raises Unavailable when memory is short, and for files that are damaged, or whole but not the ones on record.
+    Raises Unavailable when memory is short, and for files that are damaged, or whole but not the ones on record; TooHeavy.
     """
+    size, spare = (snapshot / WEIGHTS).stat().st_size, spare_memory()
+    if spare is not None and COPIES * size > spare:  # the kernel would end some process of this machine
+        raise Unavailable(f"There is too little memory to load {resolved.label} now, which has {size:,} bytes.")
     with short_memory_refused():
         return _load(snapshot, resolved)
 

@@ -10,9 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import TooHeavy
 from app.registry import Resolved
 from app.sampling.shapes import Shapes
 from models.randomness import sample_classes
+
+MOST_TOO_HEAVY = 1_000  # models that are remembered
 
 
 class Generator(Protocol):
@@ -55,7 +58,8 @@ class Loaded:
 class GeneratorCache:
     """The generators that were used last, up to a number of bytes. Belongs to one event loop.
 
-    A model loads once however many ask at the same time; a load that fails is forgotten, so that the next request tries again.
+    A model loads once however many ask at the same time; a load that fails is forgotten, so that the next request tries again,
+    unless the model was too heavy.
     """
 
     def __init__(self, load: Callable[[Resolved], Loaded], executor: Executor, limit_bytes: int) -> None:
@@ -64,13 +68,16 @@ class GeneratorCache:
         self._limit = limit_bytes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Loaded]] = {}
+        self._too_heavy: OrderedDict[str, str] = OrderedDict()  # why, of those that were asked for last
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._loaded
 
     async def get(self, resolved: Resolved) -> Loaded:
-        """The generator, loaded when it is not here. Raises what loading raises: Gone, Unavailable."""
+        """The generator, loaded when it is not here. Raises what loading raises: Gone, TooHeavy, Unavailable."""
         key = resolved.sha256
+        if key in self._too_heavy:
+            raise TooHeavy(self._too_heavy[key])
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]
@@ -82,6 +89,12 @@ class GeneratorCache:
     async def _load(self, resolved: Resolved) -> Loaded:
         try:
             loaded = await asyncio.get_running_loop().run_in_executor(self._executor, self._load_blocking, resolved)
+        except TooHeavy as error:
+            self._too_heavy[resolved.sha256] = error.detail
+            while len(self._too_heavy) > MOST_TOO_HEAVY:
+                self._too_heavy.popitem(last=False)
+            raise
+        else:
             self._loaded[resolved.sha256] = loaded
             self._evict()
             return loaded

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import TooHeavy
+
 BASE = 4
 CANDIDATES = (1, BASE, 16, 64)  # ascending
 LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
+MOST_FORWARD_SECONDS = 5.0  # of `BASE` rows; a network that takes longer is not served, or all others would wait for it
 
 Forward = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -46,7 +49,7 @@ class Shapes:
 def verify(forward: Forward) -> Shapes:
     """Run `forward` (int64 [n] probe numbers to float32 [n, ...] outputs before rounding) at each candidate shape.
 
-    The same probe number must stand for the same random row at every call.
+    The same probe number must stand for the same random row at every call. Raises TooHeavy for a network that is too slow.
     """
     reference: list[bytes] = []
     capacity: dict[int, int] = {}
@@ -57,6 +60,11 @@ def verify(forward: Forward) -> Shapes:
             begun = time.thread_time()
             output = forward(np.arange(probe, probe + BASE))
             seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
+            if seconds[BASE] > MOST_FORWARD_SECONDS:
+                raise TooHeavy(
+                    f"This model takes {seconds[BASE]:.0f} s for {BASE} samples here, and {MOST_FORWARD_SECONDS:g} s are the most,"
+                    " since all others would wait for it: download it and sample elsewhere."
+                )
             reference.append(output[0].tobytes())
 
     extend_reference(BASE)

@@ -11,7 +11,7 @@ import redis
 from tests.chaos.harness import REQUEST, Installation, installation, on_sqlite_alone
 from tests.servers import RedisServer, running_redis
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from app.tables import Job
 from tests.chaos.harness import REQUEST, Installation, on_sqlite_alone, wait_for
 from tests.servers import wait_until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_trainer_is_killed(house: Installation, dataset: str, undisturbed: str) -> None:

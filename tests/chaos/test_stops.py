@@ -10,7 +10,7 @@ from app.tables import ModelVersion
 from tests.chaos.harness import Installation, installation, on_sqlite_alone
 from tests.servers import wait_until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @on_sqlite_alone

@@ -136,6 +136,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, postgres_server: str
         yield Machine(tmp_path, postgres_server, variables)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("postgres")
 def test_services_work_together(machine: Machine) -> None:
     """Each service runs by its own command and environment, finds itself healthy, and a job goes all the way through."""

@@ -44,6 +44,7 @@ def test_demo_makes_pictures_and_a_report_and_can_be_repeated(tmp_path: Path) ->
     assert processes_with(f"DEMO_OF={tmp_path}") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_kept_demo_stays_up_until_interrupted(tmp_path: Path) -> None:
     """With --keep the image URLs give, after the demo, the first column of samples.png, until Ctrl-C ends it with status 0."""

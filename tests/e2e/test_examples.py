@@ -81,6 +81,7 @@ def squares() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_examples_work_as_they_stand(tmp_path: Path) -> None:
     """All of them, once `digits` is imported and a job has run."""

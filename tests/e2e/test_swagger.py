@@ -86,6 +86,7 @@ class Swagger:
         wait_until(told, seconds=seconds)
 
 
+@pytest.mark.slow
 def test_a_colleague_clicks_from_digits_to_images(tmp_path: Path) -> None:
     """Import digits, submit a short job, wait, and a generated PNG appears in the page; every request stays on the machine."""
     with running_up(tmp_path / "data") as up, browser(tmp_path) as context:

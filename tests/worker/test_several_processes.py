@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.tables import Dataset, Job
 from tests.servers import wait_until
 from tests.worker.test_training import CONFIG, LONG, events, job_of, seen, stop_after, submit
@@ -43,6 +45,7 @@ def test_job_of_two_processes_is_trained(service: Service, dataset: Dataset) -> 
     assert list(service.runs.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_job_of_two_processes_stops_and_goes_on(service: Service, dataset: Dataset) -> None:
     """It goes on where it stopped, exactly with as many processes, and with another number not without a warning."""
     job_id = submit(service, dataset, **on_two(**LONG))

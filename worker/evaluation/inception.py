@@ -5,6 +5,7 @@ it is needed, and weights are read as plain tensors.
 import importlib.util
 import io
 import pickle
+import socket
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,6 +21,7 @@ NAME = "inception-v3-compat (torch-fidelity)"
 FILE = "weights-inception-2015-12-05-6726825d.pth"  # and the first digits of its SHA-256
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 DIM = 2_048
+SILENCE_SECONDS = 30.0  # of a server, while the weights are downloaded
 _WEIGHTS_HINT = "give the path of its weights, use other features, or run once where it can be downloaded"
 
 
@@ -45,6 +47,8 @@ def download_weights() -> Path:
     path = Path(hub.get_dir()) / "checkpoints" / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     digits = Path(FILE).stem.rpartition("-")[2]
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)  # torch sets none
     try:
         hub.download_url_to_file(URL, str(path), digits, progress=False)
     except (
@@ -54,6 +58,8 @@ def download_weights() -> Path:
         RuntimeError,
     ) as error:  # RuntimeError: not the file that was expected
         raise _unusable(f"Inception's weights cannot be downloaded ({error}); {_WEIGHTS_HINT}") from error
+    finally:
+        socket.setdefaulttimeout(before)
     return path
 
 

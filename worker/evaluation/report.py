@@ -77,7 +77,7 @@ def neighbourhoods(samples: Samples, reference: Reference, notes: list[str]) -> 
 
 
 def spread(samples: Samples, reference: Reference, notes: list[str]) -> Part:
-    """How far samples lie from each other; within their classes where they were asked for."""
+    """How far samples lie from each other; within their classes, where they were asked for and the images of a class differ."""
     fake, real = samples.features, reference.features
     found = None
     if min(len(fake), len(real)) > 1:
@@ -85,6 +85,8 @@ def spread(samples: Samples, reference: Reference, notes: list[str]) -> Part:
             found = copies.spread(fake, real)
         else:
             found = copies.spread_by_class(fake, samples.asked, real, reference.labels)
+            if found is None:  # of no class there are two images that differ
+                found = copies.spread(fake, real)
     if found is None:
         notes.append("Spread takes two samples and two real images that differ.")
     return {"spread": found}

@@ -1,4 +1,4 @@
-"""The samples that a run is judged by: the same latents and classes at each evaluation."""
+"""Images of the generator that is being trained, and the latents and classes that a run is judged by, at each evaluation the same."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from models.config import TrainingConfig
 from models.generator import to_uint8
+from models.memory import is_out_of_memory
 from models.randomness import Purpose, normals, uniform_bits
 from worker.data.prepared import Data
 from worker.engine import Engine
@@ -26,19 +27,38 @@ def evaluation_draw(
     """
     at_a_time = min(MOST_AT_A_TIME, max(LEAST_AT_A_TIME, config.micro_batch or config.batch_size))
 
-    @torch.inference_mode()
     def draw(first: int, n: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]:
         labels = evaluation_labels(config, data, first, n)
         z = normals(config.seed, np.arange(first, first + n), Purpose.EVALUATION, config.network.z_dim)
-        images = []
-        for start in range(0, n, at_a_time):
-            between()
-            part = slice(start, start + at_a_time)
-            asked = None if labels is None else torch.from_numpy(labels[part]).to(engine.device)
-            images.append(to_uint8(G_ema(torch.from_numpy(z[part]).to(engine.device), asked)))
-        return np.concatenate(images), labels
+        return generate(G_ema, z, labels, engine.device, at_a_time, between), labels
 
     return draw
+
+
+@torch.inference_mode()
+def generate(
+    G: nn.Module,
+    z: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64] | None,
+    device: torch.device,
+    at_a_time: int,
+    between: Callable[[], None] = lambda: None,
+) -> npt.NDArray[np.uint8]:
+    """uint8 [n, H, W, C] of a generator in evaluation mode, so many at a time, or as few as there is memory for."""
+    images, done = [], 0
+    while done < len(z):
+        between()
+        part = slice(done, done + at_a_time)
+        try:
+            asked = None if labels is None else torch.from_numpy(labels[part]).to(device)
+            images.append(to_uint8(G(torch.from_numpy(z[part]).to(device), asked)))
+        except (RuntimeError, MemoryError) as error:
+            if at_a_time == 1 or not is_out_of_memory(error):
+                raise
+            at_a_time = -(-at_a_time // 2)
+        else:
+            done += at_a_time
+    return np.concatenate(images)
 
 
 def evaluation_labels(config: TrainingConfig, data: Data, first: int, n: int) -> npt.NDArray[np.int64] | None:

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import nn
 
 from models.config import DataSpec, TrainingConfig
-from models.generator import to_uint8
 from models.pictures import tile
 from models.randomness import Purpose, normals
 from worker.engine import Engine
+from worker.trainer.draws import generate
 
 COLUMNS = 8
 MAX_ROWS = 32
@@ -39,17 +38,10 @@ def grid_inputs(
     return np.tile(z, (rows, 1)), np.repeat(np.arange(rows), columns), columns
 
 
-@torch.inference_mode()
 def write_grid(path: Path, G_ema: nn.Module, config: TrainingConfig, data: DataSpec, engine: Engine) -> None:
     """Sample the grid from a generator in evaluation mode and write it as a PNG, whole or not at all."""
     z, labels, columns = grid_inputs(config, data)
-    latents = torch.from_numpy(z).to(engine.device)
-    on_device = None if labels is None else torch.from_numpy(labels).to(engine.device)
-    at_a_time = config.micro_batch or config.batch_size
-    parts = [slice(start, start + at_a_time) for start in range(0, len(z), at_a_time)]
-    images = np.concatenate(
-        [to_uint8(G_ema(latents[part], None if on_device is None else on_device[part])) for part in parts]
-    )
+    images = generate(G_ema, z, labels, engine.device, config.micro_batch or config.batch_size)
     picture = tile(images, columns, scale=max(1, LEAST_TILE // min(data.height, data.width)), gap=GAP)
     path.parent.mkdir(parents=True, exist_ok=True)
     writing = path.with_suffix(".writing")

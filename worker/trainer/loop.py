@@ -62,9 +62,7 @@ def train(
                 state.restore(saved)
                 if not ranks.leads:
                     state.statistics.clear()  # the leader's are those of all
-            if ranks.world > 1:
-                synchronise(state.G)
-                synchronise(state.D)
+            synchronise(ranks, state.G, state.D)
 
             spec, B = catalog.FAMILIES[config.network.family], config.batch_size
             parts = Parts(
@@ -72,8 +70,18 @@ def train(
                 lambda code, message: record.warn(state, code, message),
                 divisible=not spec.mixes_batch and ranks.world == 1,
             )
+
+            def led(step: Callable[[State, Timetable], Timetable], timetable: Timetable) -> Timetable:
+                """What the leader comes to, who knows the sums of all ranks. Where it finds that training diverged, that rolls back."""
+                ranks.sum(state.statistics.sums)
+                try:
+                    return ranks.leader(partial(step, state, timetable))
+                except Diverged as divergence:
+                    roll_back(state, timetable, begin, divergence, record, ranks, run_dir)
+                    return timetable
+
             game = GAMES[spec.game](config, data, engine, ranks, parts)
-            timetable = make_timetable(config, data.spec.examples, state.examples_total)
+            timetable = make_timetable(config, data.spec.examples, state.examples_total, state.generator_bytes)
             ranks.leader(lambda: record.started(state, timetable))
 
             while not timetable.complete(state.examples_seen) and not ranks.any(should_stop()):
@@ -86,15 +94,11 @@ def train(
 
                 # Tick: metrics, evaluations, grids, checkpoints.
                 if timetable.anything_due(state.examples_seen):
-                    ranks.sum(state.statistics.sums)
-                    try:
-                        timetable = ranks.leader(partial(record.tick, state, timetable))
-                    except Diverged as divergence:
-                        roll_back(state, timetable, begin, divergence, record, ranks, run_dir)
+                    timetable = led(record.tick, timetable)
                     if not ranks.leads:
                         state.statistics.clear()
 
-            ranks.sum(state.statistics.sums)
+            timetable = led(record.check, timetable)
             ranks.leader(lambda: record.ended(state, timetable))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -191,8 +192,10 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked += 1
 
 
-def synchronise(network: nn.Module) -> None:
-    """Have every batch normalisation of the network take its moments over all ranks. Parameters and their names stay."""
-    for module in network.modules():
+def synchronise(ranks: Ranks, *networks: nn.Module) -> None:
+    """Have every batch normalisation of the networks take its moments over all ranks. Parameters and their names stay."""
+    if ranks.world == 1:
+        return
+    for module in chain.from_iterable(network.modules() for network in networks):
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = SynchronisedBatchNorm

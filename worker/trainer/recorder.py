@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,22 +13,13 @@ from worker.data.prepared import Data
 from worker.engine import Engine
 from worker.runlog import RunLog
 from worker.trainer import checkpoint
-from worker.trainer.draws import evaluation_draw
-from worker.trainer.failure import Diverged
+from worker.trainer.evaluations import Evaluations
 from worker.trainer.grid import write_grid
 from worker.trainer.state import State
 from worker.trainer.timetable import TRAINING_SHARE, Timetable, make_timetable, probed_total
 from worker.trainer.verdicts import Verdict, check_tick, judge, should_end
 
-if TYPE_CHECKING:
-    from worker.evaluation.evaluator import Evaluator
-
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
-JUDGED = ("kid", "kid_floor_high", "coverage", "spread", "duplicates", "features")  # what verdicts go by
-
-
-class Interrupted(Exception):
-    """The run was asked to stop while it was evaluated."""
 
 
 class Recorder:
@@ -45,8 +35,7 @@ class Recorder:
         should_stop: Callable[[], bool],
         inception_weights: Path | None,
     ) -> None:
-        self._should_stop = should_stop
-        self._inception_weights = inception_weights
+        self._evaluations = Evaluations(config, data, engine, log, should_stop, inception_weights)
         self._config = config
         self._data = data
         self._engine = engine
@@ -55,13 +44,11 @@ class Recorder:
         self._verdict = ""
         self._saved_at = 0  # examples_seen of the newest checkpoint
         self._began = self._ticked = self._checked = (0, 0.0)  # (examples_seen, monotonic seconds)
-        self._evaluating = 0.0  # seconds, the last time
         self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
 
     def started(self, state: State, timetable: Timetable) -> None:
         """Say what begins; a fresh run shows its first grid."""
-        if self._config.evaluation.samples and self._config.evaluation.features != "auto":
-            self._evaluator.check_features()  # before any time is spent
+        self._evaluations.check_features()
         self._saved_at = state.examples_seen
         self._log.write(
             "started",
@@ -80,6 +67,12 @@ class Recorder:
         self._make_up(state, timetable)
         self._began = self._ticked = self._checked = (state.examples_seen, time.monotonic())
 
+    def check(self, state: State, timetable: Timetable) -> Timetable:
+        """The same timetable. Raises Diverged for what happened since the last tick: a run that is stopped does not save that."""
+        if state.examples_seen > self._saved_at and not timetable.complete(state.examples_seen):
+            self._means(state)
+        return timetable
+
     def tick(self, state: State, timetable: Timetable) -> Timetable:
         """Do what is due after so many examples.
 
@@ -91,11 +84,10 @@ class Recorder:
             timetable = self._probe(state, timetable)
         if timetable.due(seen, timetable.checkpoint):
             timetable = self._correct(state, timetable)
-        means = state.statistics.means() | state.weights_rms()
-        check_tick(means, seen / self._config.batch_size)
+        means = self._means(state)
         report: dict[str, Any] | None = None
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
-            report = self._evaluate(state)
+            report = self._evaluations.evaluate(state)
         if report is not None:
             self._say(state, judge(state.reports, self._config.stopping))
             if should_end(state.reports, self._config.stopping):
@@ -124,16 +116,8 @@ class Recorder:
             self._log.write("finished", state.examples_seen)
             return
         if state.examples_seen > self._saved_at:
-            self._save_if_sound(state)
+            self._checkpoint(state, None)
         self._log.write("stopped", state.examples_seen)
-
-    def _save_if_sound(self, state: State) -> None:
-        """What blew up since the last tick is left to the run that goes on: it comes there again, and rolls back."""
-        try:
-            check_tick(state.statistics.means() | state.weights_rms(), state.examples_seen / self._config.batch_size)
-        except Diverged:
-            return
-        self._checkpoint(state, None)
 
     def _probe(self, state: State, timetable: Timetable) -> Timetable:
         """Set the end of a budget in seconds once the speed is known. The first tick is not typical: it only starts the clock."""
@@ -146,7 +130,7 @@ class Recorder:
         speed = _rate(self._warm, now)
         share = TRAINING_SHARE if self._config.evaluation.samples else 1.0
         state.examples_total = probed_total(budget * share, self._log.elapsed_seconds, state.examples_seen, speed)
-        return make_timetable(self._config, self._data.spec.examples, state.examples_total)
+        return make_timetable(self._config, self._data.spec.examples, state.examples_total, state.generator_bytes)
 
     def _correct(self, state: State, timetable: Timetable) -> Timetable:
         """Fit the end of a budget in seconds to the speed since the last checkpoint: other work may have come or gone."""
@@ -154,46 +138,33 @@ class Recorder:
         budget = self._config.budget.seconds
         if budget is None or timetable.total is None or timetable.complete(state.examples_seen):
             return timetable
-        left = budget - self._log.elapsed_seconds - self._evaluating  # the last evaluation follows the last step
+        # The last evaluation follows the last step.
+        left = budget - self._log.elapsed_seconds - self._evaluations.seconds
         speed = _rate(before, self._checked)
         state.examples_total = state.examples_seen + max(0, round(left * speed))
         return timetable.ending(state.examples_total, self._config.batch_size)
 
-    @cached_property
-    def _evaluator(self) -> "Evaluator":
-        from worker.evaluation.evaluator import Evaluator  # not before the first step
-
-        return Evaluator(self._data, self._config, self._engine.device, self._inception_weights, self._between)
-
-    def _between(self) -> None:
-        """Raises Interrupted once the run should stop: an evaluation may take longer than there is patience for."""
-        if self._should_stop():
-            raise Interrupted
-
     def _make_up(self, state: State, timetable: Timetable) -> None:
         """The evaluation that was due when the run was stopped, which left it out."""
-        seen, done = state.examples_seen, [report["examples_seen"] for report in state.reports]
-        wanted = self._config.evaluation.samples and seen and timetable.due(seen, timetable.evaluation)
-        if wanted and seen not in done and self._evaluate(state) is not None:
+        due = self._config.evaluation.samples and timetable.due(state.examples_seen, timetable.evaluation)
+        if not due or not self._evaluations.is_missing(state):
+            return
+        if self._evaluations.make_up(state) is not None:
             self._say(state, judge(state.reports, self._config.stopping))
-
-    def _evaluate(self, state: State) -> dict[str, Any] | None:
-        """The report; None when the run was asked to stop meanwhile."""
-        draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._between)
-        try:
-            report: dict[str, Any] = self._evaluator.evaluate(draw)
-        except Interrupted:
-            return None
-        self._evaluating = report["seconds"]
-        self._log.write("evaluation", state.examples_seen, **report)
-        state.reports.append({"examples_seen": state.examples_seen} | {name: report[name] for name in JUDGED})
-        return report
+        elif state.given_up == state.examples_seen:
+            self._checkpoint(state, None)  # or the next run would begin with it again
 
     def _say(self, state: State, verdict: Verdict) -> None:
         """Only when it is another one."""
         if verdict.verdict != self._verdict:
             self._verdict = verdict.verdict
             self._log.write("verdict", state.examples_seen, **vars(verdict))
+
+    def _means(self, state: State) -> dict[str, float]:
+        """Since the last tick. Raises Diverged."""
+        means = state.statistics.means() | state.weights_rms()
+        check_tick(means, state.examples_seen / self._config.batch_size)
+        return means
 
     def _metrics(self, state: State, timetable: Timetable, means: dict[str, float]) -> None:
         now = (state.examples_seen, time.monotonic())

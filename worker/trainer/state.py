@@ -19,8 +19,8 @@ from worker.trainer.statistics import Statistics
 class State:
     """The networks, the average of G, both optimisers, and how far they have come. Randomness has no state.
 
-    `D` is G's opponent, or the encoder of a variational family. `reports` are the evaluations so far, and `rollbacks` says how
-    often training diverged.
+    `D` is G's opponent, or the encoder of a variational family. `reports` are the evaluations so far, `given_up` says
+    where the last one was due that took too long, and `rollbacks` how often training diverged.
     """
 
     G: nn.Module
@@ -32,6 +32,7 @@ class State:
     probability: Tensor  # float32 [], of each augmentation
     signs: Tensor  # float32 [], the mean sign of D's judgement in this step
     reports: list[dict[str, Any]] = field(default_factory=list)
+    given_up: int | None = None  # examples_seen
     rollbacks: int = 0
     examples_seen: int = 0
     examples_total: int | None = None
@@ -54,6 +55,11 @@ class State:
             signs=torch.zeros((), device=engine.device),
         )
 
+    @property
+    def generator_bytes(self) -> int:
+        """What a snapshot takes."""
+        return sum(tensor.nbytes for tensor in self.G_ema.state_dict().values())
+
     def share_out(self, division: Division | None) -> None:
         """Let the generator draw the components of a class as often as the data have them."""
         if division is not None:
@@ -72,6 +78,7 @@ class State:
             "statistics": self.statistics.sums,
             "probability": self.probability,
             "reports": self.reports,
+            "given_up": self.given_up,
             "rollbacks": self.rollbacks,
             "examples_seen": self.examples_seen,
             "examples_total": self.examples_total,
@@ -86,6 +93,7 @@ class State:
         if (sums := document["statistics"]).shape == self.statistics.sums.shape:
             self.statistics.sums.copy_(sums)
         self.reports = document.get("reports", [])
+        self.given_up = document.get("given_up")
         self.rollbacks = document.get("rollbacks", 0)
         self.examples_seen = document["examples_seen"]
         self.examples_total = document["examples_total"]

@@ -21,6 +21,7 @@ TRAINING_SHARE = 0.96  # of a budget in seconds; the rest is for evaluations, wh
 
 # Whatever the schedule says, a run makes no more than so many: a long one would fill disk and database.
 MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS, MOST_EVALUATIONS = 10_000, 1_000, 1_000, 1_000
+MOST_KEPT = 10 * 2**30  # bytes of the generators of all checkpoints; but CHECKPOINTS there may be, of whatever size
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Timetable:
     grid: int
     checkpoint: int
     evaluation: int
+    most_checkpoints: int = MOST_CHECKPOINTS
 
     def due(self, examples_seen: int, every: int) -> bool:
         """Whether what happens every so many examples happens now; at the end everything does."""
@@ -41,18 +43,30 @@ class Timetable:
         return any(self.due(examples_seen, every) for every in (self.tick, self.grid, self.checkpoint, self.evaluation))
 
     def ending(self, total: int, batch_size: int) -> Self:
-        """The same with another end."""
-        return replace(self, total=_whole_batches(total, batch_size))
+        """The same with another end; of what would happen too often until then, each second, third or nth time remains."""
+        total = _whole_batches(total, batch_size)
+        checkpoint = _rarer(self.checkpoint, total, self.most_checkpoints)
+        return replace(
+            self,
+            total=total,
+            tick=_rarer(self.tick, total, MOST_TICKS),
+            grid=_rarer(self.grid, total, MOST_GRIDS),
+            checkpoint=checkpoint,
+            evaluation=_rarer(self.evaluation * (checkpoint // self.checkpoint), total, MOST_EVALUATIONS),
+        )
 
     def complete(self, examples_seen: int) -> bool:
         return self.total is not None and examples_seen >= self.total
 
 
-def make_timetable(config: TrainingConfig, examples: int, found: int | None = None) -> Timetable:
+def make_timetable(
+    config: TrainingConfig, examples: int, found: int | None = None, generator_bytes: int = 1
+) -> Timetable:
     """The timetable for a data set of so many examples.
 
     `found` is the total that a budget in seconds came to, or that a run which had what it wanted ended at, once it did.
     """
+    most_checkpoints = min(MOST_CHECKPOINTS, max(CHECKPOINTS, MOST_KEPT // generator_bytes))
     batch, schedule = config.batch_size, config.schedule
     total = config.budget.total(examples) if found is None else found
 
@@ -61,7 +75,7 @@ def make_timetable(config: TrainingConfig, examples: int, found: int | None = No
         least = 0 if total is None else -(-total // most_per_run)
         return _whole_batches(max(wanted or derived, least), batch)
 
-    checkpoint = every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, MOST_CHECKPOINTS)
+    checkpoint = every(schedule.checkpoint, CHECKPOINTS, CHECKPOINT_EXAMPLES, most_checkpoints)
     rarely = max(1, -(-EVALUATION_SAMPLES * config.evaluation.samples // checkpoint))
     return Timetable(
         total=None if total is None else _whole_batches(total, batch),
@@ -69,6 +83,7 @@ def make_timetable(config: TrainingConfig, examples: int, found: int | None = No
         grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
         checkpoint=checkpoint,
         evaluation=every(schedule.evaluation or checkpoint * rarely, 1, MAX_EXAMPLES, MOST_EVALUATIONS),
+        most_checkpoints=most_checkpoints,
     )
 
 
@@ -77,6 +92,11 @@ def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, exa
     if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
         return None
     return max(1, examples_seen + round((seconds - elapsed_seconds) * examples_per_second))
+
+
+def _rarer(every: int, total: int, most: int) -> int:
+    """A multiple of `every` that is reached no more than so often, and once at the end."""
+    return every * max(1, -(-total // (every * most)))
 
 
 def _whole_batches(examples: int, batch_size: int) -> int:

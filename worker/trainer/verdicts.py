@@ -79,7 +79,7 @@ def _collapsed(report: Report) -> Verdict | None:
 
 
 def _plateaued(reports: Sequence[Report], stopping: Stopping) -> Verdict | None:
-    if reports[-1]["spread"] is None:
+    if reports[-1]["spread"] is None and reports[-1].get("memorisation") is None:  # both compare with how images differ
         return Verdict("plateaued", "All real images are the same, so there is nothing to learn but this one.")
     kids = [report["kid"] for report in reports if report["kid"] is not None and _alike(report, reports[-1])]
     before, late = kids[: -stopping.patience], kids[-stopping.patience :]

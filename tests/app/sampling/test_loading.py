@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from app.errors import Gone, Unavailable
+from app.errors import Gone, TooHeavy, Unavailable
 from app.registry import Resolved
-from app.sampling import Sampler, Samples, engine
+from app.sampling import Sampler, Samples, engine, shapes
 from app.settings import Settings
 from app.storage import Storage
 from models.manifest import MANIFEST, WEIGHTS
@@ -36,6 +36,36 @@ def test_a_model_loads_once_however_many_ask(
 
     asyncio.run(scenario())
     assert loads == ["dcgan:1"]
+
+
+def test_a_model_that_is_too_heavy_is_tried_once(
+    sampler: Sampler, dcgan: Resolved, mlp: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks again gets the same answer without another try; other models are served."""
+    loads = count_loads(monkeypatch)
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(shapes, "MOST_FORWARD_SECONDS", 0.0)
+            with pytest.raises(TooHeavy, match="download it"):
+                await sampler.generate(dcgan, [1])
+        with pytest.raises(TooHeavy, match="download it"):
+            await sampler.generate(dcgan, [1])
+        assert len(await sampler.generate(mlp, [1])) == 1
+
+    asyncio.run(scenario())
+    assert loads == ["dcgan:1", "mlp:1"]
+
+
+def test_a_model_is_not_loaded_into_memory_that_is_not_there(
+    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before the kernel has to end somebody's process, and served once there is room."""
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "spare_memory", lambda: 1_000)
+        with pytest.raises(Unavailable, match="too little memory to load dcgan:1 now"):
+            asyncio.run(sampler.generate(dcgan, [1]))
+    assert len(asyncio.run(sampler.generate(dcgan, [1]))) == 1
 
 
 def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:

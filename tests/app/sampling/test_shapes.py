@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from app.errors import TooHeavy
 from app.sampling import shapes
 from app.sampling.shapes import BASE, CANDIDATES, plan, verify
 
@@ -80,3 +81,17 @@ def test_the_plan_is_the_cheapest_way_through() -> None:
     flat = plan(capacity, {1: 1.0, 4: 1.0, 16: 1.0})
     assert flat[5] == 16
     assert len(plan({4: 1}, {4: 1.0})) == 2
+
+
+def test_a_network_that_is_too_slow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its first forward, and with the reason: all other models would wait for each of them."""
+    monkeypatch.setattr(shapes, "MOST_FORWARD_SECONDS", 0.0)
+    calls: list[int] = []
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        calls.append(len(numbers))
+        return steady(numbers)
+
+    with pytest.raises(TooHeavy, match="download it"):
+        verify(forward)
+    assert calls == [BASE]

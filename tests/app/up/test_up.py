@@ -128,6 +128,7 @@ def test_killed_child_is_started_again(words: str, name: str, up: Up) -> None:
     assert f"{name} ended" not in up.text
 
 
+@pytest.mark.slow
 def test_next_up_goes_on_where_the_job_was(tmp_path: Path) -> None:
     """Ctrl-C lets a running job write a checkpoint; the next `up` on the same data trains on from it."""
     with running_up(tmp_path / "data") as up:
@@ -166,6 +167,7 @@ def test_stop_ends_the_streams_of_those_who_follow(tmp_path: Path) -> None:
         assert "Traceback" not in errors + up.text
 
 
+@pytest.mark.slow
 def test_killed_up_leaves_nothing_and_the_next_one_goes_on(tmp_path: Path) -> None:
     """kill -9 of `up`: its children end by themselves; the next `up` waits for those that have not, and takes the job up."""
     with running_up(tmp_path / "data") as up:

@@ -39,7 +39,7 @@ def judged(norm: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def compare(ranks: Ranks, far: float) -> None:
     """Raises AssertionError where the two differ by more than rounding, which grows with the distance from zero."""
     whole, ours = layer(), layer()
-    synchronise(ours)
+    synchronise(ranks, ours)
     expected = judged(whole, batch(far))
     first, n = ranks.share(0, 8)
     close = {"rtol": 1e-4, "atol": 1e-5 * max(1.0, far)}

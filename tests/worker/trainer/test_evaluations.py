@@ -11,7 +11,10 @@ import torch
 
 from models.config import ConfigError
 from models.manifest import read_info
-from tests.worker.runs import assert_same_end, events, newest, prepare, run_here, start, write_run
+from tests.worker.runs import assert_same_end, events, newest, prepare, run_here, start, state, write_run
+from worker.evaluation.evaluator import Evaluator
+from worker.evaluation.samples import Draw
+from worker.trainer import evaluations
 from worker.trainer.failure import TrainingFailed
 
 MEASURED: dict[str, Any] = {
@@ -74,6 +77,62 @@ def test_a_run_that_diverges_in_its_last_steps_fails(tmp_path: Path, data: Path)
     with pytest.raises(TrainingFailed, match="train for longer"):
         run_here(tmp_path, data, **wild, budget={"examples": 40})
     assert verdicts(tmp_path) == ["diverged"]
+
+
+def test_a_run_that_blows_up_between_two_ticks_goes_back_when_it_is_stopped(tmp_path: Path, data: Path) -> None:
+    """It saves what it went back to, so that the next run does not come there again; the third time fails it."""
+    wild: dict[str, Any] = {
+        "optimizer": {"generator_lr": 10.0, "discriminator_lr": 10.0},
+        "schedule": {"tick": 10**6, "grid": 10**6, "checkpoint": 10**6},
+        "budget": {"examples": 10**6},
+    }
+    for rollbacks in (1, 2):
+        run_here(tmp_path, data, stop_after=60, **wild)
+        assert events(tmp_path)[-1]["kind"] == "stopped"
+        assert state(tmp_path)["rollbacks"] == rollbacks
+        assert all(weights.isfinite().all() for weights in state(tmp_path)["G"].values())
+    with pytest.raises(TrainingFailed, match="2 times") as caught:
+        run_here(tmp_path, data, stop_after=60, **wild)
+    assert caught.value.code == "diverged"
+
+
+def test_an_evaluation_that_takes_too_long_is_left_out(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a warning; training goes on to its end."""
+    monkeypatch.setattr(evaluations, "LONGEST_SECONDS", 0.0)
+    run_here(
+        tmp_path, data, **MEASURED | {"budget": {"examples": 96}, "schedule": {"checkpoint": 48, "evaluation": 48}}
+    )
+    warnings = [event["data"] for event in events(tmp_path, "warning")]
+    assert [warning["code"] for warning in warnings] == ["evaluation_left_out"] * 2
+    assert "Lower evaluation.samples" in warnings[0]["message"]
+    assert events(tmp_path, "evaluation") == []
+    assert events(tmp_path)[-1]["kind"] == "finished"
+
+
+@pytest.mark.parametrize(("patience", "tries"), [(0.0, 2), (60.0, 3)])
+def test_an_evaluation_that_is_interrupted_again_is_given_up(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, patience: float, tries: int
+) -> None:
+    """Where the runs of a job are shorter than it takes, it is left out; one that was just begun is made up."""
+    monkeypatch.setattr(evaluations, "PATIENCE_SECONDS", patience)
+    changes = MEASURED | {"budget": {"examples": 96}, "schedule": {"checkpoint": 48, "evaluation": 48}}
+    begun: list[int] = []
+    evaluate = Evaluator.evaluate
+
+    def counted(self: Evaluator, draw: Draw) -> dict[str, Any]:
+        begun.append(1)
+        return evaluate(self, draw)
+
+    monkeypatch.setattr(Evaluator, "evaluate", counted)
+    run_here(tmp_path, data, stop_after=6, **changes)  # asked after 48 examples: in the midst of the evaluation
+    for _ in range(2):
+        run_here(tmp_path, data, stop_after=0, **changes)
+    assert len(begun) == tries
+    assert len(events(tmp_path, "warning")) == 3 - tries
+    run_here(tmp_path, data, **changes)
+    assert [event["examples_seen"] for event in events(tmp_path, "evaluation")] == ([48, 96] if tries == 3 else [96])
 
 
 def blind(snapshot: Path, to: Path) -> Path:

@@ -1,11 +1,14 @@
 """When things happen."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.runs import config
 from worker.trainer.timetable import (
+    CHECKPOINTS,
     MOST_CHECKPOINTS,
     MOST_EVALUATIONS,
     MOST_GRIDS,
@@ -59,3 +62,24 @@ def test_a_schedule_cannot_fill_the_disk() -> None:
     assert counts[1] <= MOST_GRIDS
     assert counts[2] <= MOST_CHECKPOINTS
     assert counts[3] <= MOST_EVALUATIONS
+
+
+@pytest.mark.parametrize(("size", "most"), [(2**20, MOST_CHECKPOINTS), (2**27, 80), (2**40, CHECKPOINTS)])
+def test_large_generators_are_saved_less_often(size: int, most: int) -> None:
+    """All checkpoints together take a bounded part of the disk; ten there may be."""
+    asked = config(budget={"examples": 10**6}, schedule={"checkpoint": 1})
+    timetable = make_timetable(asked, 100, generator_bytes=size)
+    assert 0.9 * most <= 10**6 / timetable.checkpoint <= most
+
+
+@pytest.mark.parametrize("evaluation", [None, 8])
+def test_a_later_end_keeps_the_bounds(evaluation: int | None) -> None:
+    """What a budget in seconds comes to may grow a hundredfold: what happens keeps to its rhythm, and is thinned."""
+    asked = {"tick": 8, "grid": 8, "checkpoint": 8, "evaluation": evaluation}
+    before = make_timetable(config(budget={"seconds": 60}, schedule=asked, evaluation={"samples": 8}), 100, found=4_000)
+    after = before.ending(10**7, 8)
+    for name, most in (("tick", MOST_TICKS), ("grid", MOST_GRIDS), ("checkpoint", 1_000), ("evaluation", 1_000)):
+        assert getattr(after, name) % getattr(before, name) == 0
+        assert 0.5 * most <= after.total / getattr(after, name) <= most or name == "evaluation"
+    assert after.evaluation % after.checkpoint == 0
+    assert before.ending(4_800, 8) == replace(before, total=4_800)
