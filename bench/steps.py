@@ -18,7 +18,7 @@ from worker.engine import Engine
 from worker.trainer.adversarial import Adversarial
 from worker.trainer.feed import Batch, Feed
 from worker.trainer.parallel import Ranks
-from worker.trainer.parts import Parts
+from worker.trainer.parts import MIXED, Parts
 from worker.trainer.settings import settings_at
 from worker.trainer.state import State
 from worker.trainer.statistics import Statistics
@@ -59,7 +59,7 @@ class FromMemory(Adversarial):
 
 
 def undivided(config: TrainingConfig) -> Parts:
-    return Parts(config.batch_size, lambda _code, message: print(message), divisible=False)
+    return Parts(config.batch_size, lambda _code, message: print(message), whole=MIXED)
 
 
 def make_step(config: TrainingConfig, data: Data, engine: Engine, way: str) -> Step:

@@ -184,7 +184,10 @@ class Schedule(Section):
     grid: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Fixed-seed picture of progress.")
     checkpoint: int | None = Field(None, ge=1, le=MAX_EXAMPLES, description="Resumable state and a snapshot.")
     evaluation: int | None = Field(
-        None, ge=1, le=MAX_EXAMPLES, description="KID and the like; null: at each checkpoint."
+        None,
+        ge=1,
+        le=MAX_EXAMPLES,
+        description="KID and the like, and a checkpoint with them; null: with a checkpoint, as often as takes a twentieth of the time.",
     )
 
 

@@ -287,9 +287,10 @@ def _with_present_names(overrides: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins; objects are merged key by key."""
+    """`over` wins; objects are merged key by key, but a whole ramp is one value."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        section = isinstance(value, dict) and not {"start", "end"} <= value.keys()
+        merged[key] = _merge(below, value) if section and isinstance(below, dict) else value
     return merged

@@ -26,6 +26,8 @@ NOBODY = "No worker is there to measure it."
 MANY = "Many plans wait to be measured: ask again in a moment."
 CROWDED = "Many callers wait for what is being measured: ask again in a moment, for what is measured is kept."
 NOT_YET = "No worker has come to measure it yet: ask again in a moment, for what is measured is kept."
+NOT_DONE = "A worker is measuring it: ask again in a moment, for what is measured is kept."
+UNDER_WAY: dict[str | None, str] = {"queued": NOT_YET, "running": NOT_DONE}
 
 _places = BoundedSemaphore(MOST_WAITERS)
 
@@ -56,11 +58,14 @@ async def _wait(database: Database, plan: Plan, deadline: float) -> str | None:
     if not _places.acquire(blocking=False):
         return CROWDED
     try:
+        note = NOT_YET
         while time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-            if not await run_in_threadpool(_is_under_way, database, probe_id):
+            status = await run_in_threadpool(_status, database, probe_id)
+            if status not in UNDER_WAY:
                 return None
-        return NOT_YET
+            note = UNDER_WAY[status]
+        return note
     finally:
         _places.release()
 
@@ -86,9 +91,9 @@ def _begin(database: Database, bell: Bell, asked: dict[str, Any]) -> Begun:
     return Begun(plan, waiting=True)
 
 
-def _is_under_way(database: Database, probe_id: str) -> bool:
+def _status(database: Database, probe_id: str) -> str | None:
     with database.reading() as session:
-        return probes.is_under_way(session, probe_id)
+        return probes.status(session, probe_id)
 
 
 def _estimate(database: Database, plan: Plan, note: str | None) -> Estimate:

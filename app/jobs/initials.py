@@ -22,10 +22,15 @@ SHAPE = ("height", "width", "channels")
 
 @dataclass(frozen=True)
 class Initial:
-    """The snapshot that a job begins with, under its lasting name, and the options of its network as far as they are known."""
+    """The snapshot that a job begins with, under its lasting name, and the options of its network as far as they are known.
+
+    `classes` is how many it can be asked for, 0 when it takes none, and `components` how many it has of each.
+    """
 
     model: Resolved
     network: Document
+    classes: int
+    components: int
 
     def document(self) -> Document:
         """As a job's row keeps it."""
@@ -39,17 +44,24 @@ def find(session: Session, ref: str) -> Initial:
     network = info.get("network") or {
         name: info[name] for name in ("family", "z_dim")
     }  # which older versions say of it
-    return Initial(model, {name: value for name, value in network.items() if name not in MAY_DIFFER})
+    classes = len(info["classes"]) if info["conditional"] else 0
+    options = {name: value for name, value in network.items() if name not in MAY_DIFFER}
+    return Initial(model, options, classes, network.get("components", 1))
 
 
-def with_options(initial: Initial | None, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The overrides over the options of the model's network, for a network of the same family."""
+def with_options(initial: Initial | None, overrides: dict[str, Any], data: DataSpec) -> dict[str, Any]:
+    """The overrides over the options of the model's network, for a network of the same family.
+
+    As many components as the model has where there are as many classes: others would be other tensors, which begin anew.
+    """
     network = overrides.get("network", {})
     if initial is None or not isinstance(network, dict):
         return overrides
     if network.get("family", initial.network["family"]) != initial.network["family"]:
         return overrides
-    return overrides | {"network": initial.network | network}
+    classes = len(data.classes) if network.get("conditional", len(data.classes) > 1) is True else 0
+    alike = {"components": initial.components} if classes == initial.classes else {}
+    return overrides | {"network": initial.network | alike | network}
 
 
 def check(initial: Initial, network: NetworkOptions, data: DataSpec) -> None:

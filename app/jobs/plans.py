@@ -57,7 +57,7 @@ def plan(
     model = source.name if model is None else names.validate(model, "#/model")
     spec = datasets.spec(source)
     began_with = None if initial is None else initials.find(session, initial)
-    overrides = initials.with_options(began_with, config or {})
+    overrides = initials.with_options(began_with, config or {}, spec)
     if seed is None and "seed" not in overrides:
         seed = secrets.randbelow(DRAWN_BELOW)
     preset = presets.DEFAULT_PRESET if preset is None else preset

@@ -42,10 +42,9 @@ def find(session: Session, plan: Plan) -> Probe | None:
     return session.get(Probe, key(plan))
 
 
-def is_under_way(session: Session, probe_id: str) -> bool:
-    """Whether the plan with this `key` is still to be measured. Cheap, for those who ask again and again."""
-    status = session.scalar(select(Probe.status).where(Probe.id == probe_id))
-    return status in {"queued", "running"}
+def status(session: Session, probe_id: str) -> str | None:
+    """Of the probe of a plan with this `key`. Cheap, for those who ask again and again."""
+    return session.scalar(select(Probe.status).where(Probe.id == probe_id))
 
 
 def ask(session: Session, plan: Plan) -> Probe | None:

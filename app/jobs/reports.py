@@ -116,14 +116,15 @@ def resume_from(session: Session, job: Job) -> Checkpoint | None:
 
 
 def _prune(checkpoints: Sequence[Checkpoint]) -> list[str | None]:
-    """Mark the best (lowest kid; without any, the newest) and take the state from all but it and the newest that has one."""
+    """Mark the best (lowest kid; without any, the newest) and take the state from all but it and the newest that has one.
+
+    A kid counts that is in the features of the last one: others cannot be compared.
+    """
     newest = max(checkpoints, key=lambda row: row.examples_seen)
     resumable = max(checkpoints, key=lambda row: (row.state_key is not None, row.examples_seen))
-    best = min(
-        (row for row in checkpoints if row.kid is not None),
-        key=lambda row: (row.kid, -row.examples_seen),
-        default=newest,
-    )
+    measured = sorted((row for row in checkpoints if row.kid is not None), key=lambda row: row.examples_seen)
+    alike = [row for row in measured if _features(row) == _features(measured[-1])]
+    best = min(alike, key=lambda row: (row.kid, -row.examples_seen), default=newest)
     unneeded: list[str | None] = []
     for row in checkpoints:
         row.best = row is best
@@ -131,6 +132,10 @@ def _prune(checkpoints: Sequence[Checkpoint]) -> list[str | None]:
             unneeded.append(row.state_key)
             row.state_key = None
     return unneeded
+
+
+def _features(row: Checkpoint) -> Any:
+    return ((row.evaluation or {}).get("features") or {}).get("name")
 
 
 def _evaluation_at(session: Session, job: Job, examples_seen: int) -> Document | None:

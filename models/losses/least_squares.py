@@ -6,6 +6,7 @@ Mao et al. 2016 (arXiv:1611.04076), eq. 9: the targets 0 and 1, with half of eac
 from torch import Tensor
 
 PAIRED = False
+LEVEL = 0.5
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

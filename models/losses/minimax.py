@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 PAIRED = False
+LEVEL = 0.0
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 PAIRED = True
+LEVEL = None
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

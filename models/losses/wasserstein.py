@@ -7,6 +7,7 @@ penalty of arXiv:1704.00028 keeps it near that; without one the loss has no lowe
 from torch import Tensor
 
 PAIRED = False
+LEVEL = None
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -152,3 +152,17 @@ def test_each_loss_falls_when_its_player_wins(name: str) -> None:
     draw, step = torch.full((4,), 0.5, dtype=torch.float64), 0.1
     assert loss.discriminator_loss(draw + step, draw - step) < loss.discriminator_loss(draw, draw)
     assert loss.generator_loss(draw, draw + step) < loss.generator_loss(draw, draw)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shift", [-5.0, 0.0, 5.0])
+def test_the_level_is_where_a_discriminator_that_cannot_tell_ends(name: str, shift: float) -> None:
+    """There D's loss is least for one constant logit; a loss without a level does not mind by how much all logits are shifted."""
+    loss = catalog.losses(name)
+    if loss.LEVEL is None:
+        shifted = loss.discriminator_loss(REAL + shift, FAKE + shift)
+        assert shifted == pytest.approx(loss.discriminator_loss(REAL, FAKE).item())
+        return
+    constant = torch.full((1,), loss.LEVEL + shift, dtype=torch.float64)
+    slope = gradient(lambda t: loss.discriminator_loss(t, t), constant).item()
+    assert slope == pytest.approx(0) if shift == 0 else slope * shift > 0

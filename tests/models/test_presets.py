@@ -199,3 +199,13 @@ def test_what_is_given_twice_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match="twice") as caught:
         resolve("fast", {name: value}, DIGITS, **{name: value})
     assert [pointer for pointer, _ in caught.value.errors] == [f"/{name}"]
+
+
+def test_a_ramp_takes_the_place_of_the_presets_own() -> None:
+    """It is one value: what it leaves out has its default, and not the preset's. A part of one is merged."""
+    data = DataSpec(examples=60_000, height=28, width=28, channels=1)
+    ramp = {"start": 1e-3, "end": 1e-4}
+    rates = resolve("fast", {"optimizer": {"generator_lr": ramp, "discriminator_lr": {"hold": 0.1}}}, data).optimizer
+    assert rates.generator_lr.model_dump() == ramp | {"over": None, "hold": 0.0}
+    assert rates.discriminator_lr.hold == 0.1
+    assert rates.discriminator_lr.end == 2e-5

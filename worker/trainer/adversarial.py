@@ -63,7 +63,8 @@ class Adversarial:
             loss_d = self._loss.discriminator_loss(real_logits, fake_logits)
             (loss_d * share).backward()
             self._penalise(state, now, batch, fake.detach(), share)
-            signs = (real_logits - fake_logits if self._loss.PAIRED else real_logits).detach().sign().mean()
+            level = fake_logits if self._loss.LEVEL is None else self._loss.LEVEL
+            signs = (real_logits - level).detach().sign().mean()
             state.statistics.add(
                 share, loss_d=loss_d, logits_real=real_logits.mean(), logits_fake=fake_logits.mean(), sign=signs
             )

@@ -4,7 +4,7 @@
                                      generator.safetensors   the averaged generator
                                      model.json              what it is, and the digests of both
 
-A checkpoint is written to a hidden folder, synced, and renamed. Of `state.pt` only the newest few are kept, and the best one's.
+A checkpoint is written to a hidden folder, synced, and renamed; one of the same name is set aside until then. Of `state.pt` only the newest few are kept, and the best one's.
 """
 
 import hashlib
@@ -28,6 +28,7 @@ from worker.faults import without_folders
 
 KEEP_STATES = 3
 _WRITING = ".writing-"
+_REPLACED = ".replaced-"
 _DAMAGED = ".damaged-"
 
 
@@ -64,9 +65,13 @@ def save(
     _write(writing / WEIGHTS, snapshot)
     _write(writing / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n")
     _sync(writing)
-    shutil.rmtree(folder / name, ignore_errors=True)  # there if the run had to go on from before it
+    replaced = folder / f"{_REPLACED}{name}"
+    if (folder / name).exists():  # the run had to go on from before it, or knows more of it now
+        shutil.rmtree(replaced, ignore_errors=True)
+        (folder / name).rename(replaced)
     writing.rename(folder / name)
     _sync(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     _forget_old_states(folder)
     return Saved(folder / name, sha256, len(snapshot))
 
@@ -76,8 +81,7 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
 
     A damaged one is set aside, `warn` is told, and the one before it is tried.
     """
-    for leftover in folder.glob(f"{_WRITING}*"):
-        shutil.rmtree(leftover)
+    _tidy(folder)
     for checkpoint in reversed(_checkpoints(folder)):
         if not (checkpoint / STATE).exists() and (checkpoint / MANIFEST).exists():
             continue  # a snapshot whose state was given up
@@ -90,10 +94,21 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> dict[str, Any] | N
     return None
 
 
+def _tidy(folder: Path) -> None:
+    """Finish what a kill left half done."""
+    for leftover in folder.glob(f"{_WRITING}*"):
+        shutil.rmtree(leftover)
+    for replaced in folder.glob(f"{_REPLACED}*"):
+        successor = folder / replaced.name.removeprefix(_REPLACED)
+        if successor.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(successor)
+
+
 def load_best(folder: Path) -> dict[str, Any] | None:
     """The state of the checkpoint under `folder` with the lowest KID, or of the newest where none has one; None without any."""
-    whole = [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / STATE).exists()]
-    for checkpoint in sorted(whole, key=_rank):
+    for checkpoint in _best_first([path for path in _checkpoints(folder) if (path / STATE).exists()]):
         try:
             return _load(checkpoint)
         except CheckpointError:
@@ -101,13 +116,25 @@ def load_best(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _rank(checkpoint: Path) -> tuple[float, int]:
-    """Lower is better: by KID, as far as the manifest knows it, and then the newer."""
+def _best_first(checkpoints: list[Path]) -> list[Path]:
+    """By KID, in the features of the last of them that has one, since those of other features cannot be compared; then the newer."""
+    kids = {checkpoint: _kid(checkpoint) for checkpoint in checkpoints}
+    features = next((found[1] for found in reversed(kids.values()) if found is not None), None)
+
+    def rank(checkpoint: Path) -> tuple[float, int]:
+        found = kids[checkpoint]
+        return math.inf if found is None or found[1] != features else found[0], -int(checkpoint.name)
+
+    return sorted(checkpoints, key=rank)
+
+
+def _kid(checkpoint: Path) -> tuple[float, str | None] | None:
+    """With the name of its features; None where the manifest does not know it."""
     try:
-        kid = json.loads((checkpoint / MANIFEST).read_bytes())["metrics"]["kid"]
+        manifest = json.loads((checkpoint / MANIFEST).read_bytes())
+        return float(manifest["metrics"]["kid"]), manifest.get("features")
     except (OSError, ValueError, KeyError, TypeError):
-        kid = None
-    return math.inf if kid is None else float(kid), -int(checkpoint.name)
+        return None
 
 
 def _load(checkpoint: Path) -> dict[str, Any]:
@@ -133,7 +160,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _forget_old_states(folder: Path) -> None:
     """Snapshots stay: they are small, and each is a model."""
     whole = [checkpoint for checkpoint in _checkpoints(folder) if (checkpoint / STATE).exists()]
-    best = min(whole, key=_rank)
+    best = _best_first(whole)[0]
     for checkpoint in whole[:-KEEP_STATES]:
         if checkpoint != best:
             (checkpoint / STATE).unlink()

@@ -49,6 +49,7 @@ class Evaluations:
         self._should_stop = should_stop
         self._inception_weights = inception_weights
         self._begun = 0.0
+        self._too_slow = False  # for good: the next one would take as long
         self.seconds = 0.0
 
     @cached_property
@@ -64,6 +65,9 @@ class Evaluations:
 
     def evaluate(self, state: State) -> dict[str, Any] | None:
         """The report; None when the run was asked to stop meanwhile, or it took too long."""
+        if self._too_slow:
+            state.given_up = state.examples_seen
+            return None
         self._begun = time.monotonic()
         draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._between)
         try:
@@ -71,7 +75,8 @@ class Evaluations:
         except Interrupted:
             return None
         except TooLong:
-            self._give_up(state, f"It was not done after {LONGEST_SECONDS / 60:g} minutes.")
+            self._too_slow = True
+            self._give_up(state, f"It was not done after {LONGEST_SECONDS / 60:g} minutes, and this run makes no more.")
             return None
         self.seconds = report["seconds"]
         self._log.write("evaluation", state.examples_seen, **report)

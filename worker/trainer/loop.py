@@ -15,7 +15,7 @@ from worker.trainer.adversarial import Adversarial
 from worker.trainer.division import divide
 from worker.trainer.failure import Diverged, TrainingFailed
 from worker.trainer.parallel import Ranks, joined, synchronise
-from worker.trainer.parts import Parts
+from worker.trainer.parts import MIXED, SHARED, Parts
 from worker.trainer.recorder import Recorder
 from worker.trainer.settings import settings_at
 from worker.trainer.state import State
@@ -50,9 +50,11 @@ def train(
             data = replace(data, division=ranks.leader(lambda: divide(config, data, resume.components(saved))))
             record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
 
+            fresh_run = saved is None
+
             def begin() -> State:
                 fresh = State.initial(config, data.spec, engine)
-                if initial is not None and saved is None:
+                if initial is not None and fresh_run:
                     resume.transfer(fresh, initial, config, log)
                 fresh.share_out(data.division)
                 return fresh
@@ -62,13 +64,14 @@ def train(
                 state.restore(saved)
                 if not ranks.leads:
                     state.statistics.clear()  # the leader's are those of all
+                saved = None  # as large as the state itself
             synchronise(ranks, state.G, state.D)
 
             spec, B = catalog.FAMILIES[config.network.family], config.batch_size
             parts = Parts(
                 config.micro_batch or B // ranks.world,
                 lambda code, message: record.warn(state, code, message),
-                divisible=not spec.mixes_batch and ranks.world == 1,
+                MIXED if spec.mixes_batch else SHARED if ranks.world > 1 else None,
             )
 
             def led(step: Callable[[State, Timetable], Timetable], timetable: Timetable) -> Timetable:
@@ -82,7 +85,7 @@ def train(
 
             game = GAMES[spec.game](config, data, engine, ranks, parts)
             timetable = make_timetable(config, data.spec.examples, state.examples_total, state.generator_bytes)
-            ranks.leader(lambda: record.started(state, timetable))
+            timetable = ranks.leader(lambda: record.started(state, timetable))
 
             while not timetable.complete(state.examples_seen) and not ranks.any(should_stop()):
                 # Play: one step of each network.
@@ -130,9 +133,9 @@ def roll_back(
         raise TrainingFailed(
             "diverged",
             f"{message} Going back {MOST_ROLLBACKS} times, each time with half the learning rates and twice the penalties, did not"
-            " help. Lower optimizer.generator_lr and optimizer.discriminator_lr, raise penalties.r1_gamma, or try another seed.",
+            f" help. {record.advice}",
         )
-    best = checkpoint.load_best(run_dir / "checkpoints")
+    best = ranks.leader(lambda: checkpoint.load_best(run_dir / "checkpoints"))
     if best is None and timetable.complete(state.examples_seen):
         raise TrainingFailed("diverged", f"{message} Lower the learning rates, and train for longer.")
     state.restore_networks(begin().document() if best is None else best)

@@ -10,14 +10,22 @@ from worker.trainer.failure import TrainingFailed
 
 Result = TypeVar("Result")
 
+MIXED = (
+    "a batch of this family cannot be taken apart: its batch normalisation would no longer see all of it. Use a smaller batch_size,"
+    " network or image size."
+)
+SHARED = (
+    "processes that share a batch do not take it apart by themselves. Use a smaller micro_batch, network or image size."
+)
+
 
 class Parts:
-    """`size` examples at a time. `divisible` says whether a batch may be taken apart: not under batch normalisation."""
+    """`size` examples at a time. `whole` says why a batch may not be taken apart any further; None where it may."""
 
-    def __init__(self, size: int, warn: Callable[[str, str], None], *, divisible: bool) -> None:
+    def __init__(self, size: int, warn: Callable[[str, str], None], whole: str | None) -> None:
         self.size = size
         self._warn = warn
-        self._divisible = divisible
+        self._whole = whole
 
     def attempt(self, network: nn.Module, phase: Callable[[int], Result]) -> Result:
         """What `phase(size)` returns, which adds up gradients of `network` and only then changes anything.
@@ -40,12 +48,8 @@ class Parts:
             )
 
     def _check_can_halve(self, error: Exception) -> None:
-        if not self._divisible:
-            message = (
-                "The device ran out of memory, and a batch of this family cannot be taken apart: its batch normalisation"
-                " would no longer see all of it. Use a smaller batch_size, network or image size."
-            )
-            raise TrainingFailed("out_of_memory", message) from error
+        if self._whole is not None:
+            raise TrainingFailed("out_of_memory", f"The device ran out of memory, and {self._whole}") from error
         if self.size == 1:
             message = "The device ran out of memory with a single example; use a smaller network or image size."
             raise TrainingFailed("out_of_memory", message) from error

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from models.catalog import FAMILIES
 from models.config import TrainingConfig
 from models.memory import peak_memory
 from worker.data.prepared import Data
@@ -17,7 +18,7 @@ from worker.trainer.evaluations import Evaluations
 from worker.trainer.grid import write_grid
 from worker.trainer.state import State
 from worker.trainer.timetable import TRAINING_SHARE, Timetable, make_timetable, probed_total
-from worker.trainer.verdicts import Verdict, check_tick, judge, should_end
+from worker.trainer.verdicts import ADVICE, Verdict, check_tick, judge, should_end
 
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
 
@@ -46,8 +47,13 @@ class Recorder:
         self._began = self._ticked = self._checked = (0, 0.0)  # (examples_seen, monotonic seconds)
         self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
 
-    def started(self, state: State, timetable: Timetable) -> None:
-        """Say what begins; a fresh run shows its first grid."""
+    @property
+    def advice(self) -> str:
+        """What helps against the ills of this family."""
+        return ADVICE[FAMILIES[self._config.network.family].game]
+
+    def started(self, state: State, timetable: Timetable) -> Timetable:
+        """Say what begins; a fresh run shows its first grid. Returns the timetable, whose end an evaluation may have found."""
         self._evaluations.check_features()
         self._saved_at = state.examples_seen
         self._log.write(
@@ -64,8 +70,9 @@ class Recorder:
         )
         if state.examples_seen == 0:
             self._grid(state)
-        self._make_up(state, timetable)
+        timetable = self._make_up(state, timetable)
         self._began = self._ticked = self._checked = (state.examples_seen, time.monotonic())
+        return timetable
 
     def check(self, state: State, timetable: Timetable) -> Timetable:
         """The same timetable. Raises Diverged for what happened since the last tick: a run that is stopped does not save that."""
@@ -89,15 +96,12 @@ class Recorder:
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
             report = self._evaluations.evaluate(state)
         if report is not None:
-            self._say(state, judge(state.reports, self._config.stopping))
-            if should_end(state.reports, self._config.stopping):
-                state.examples_total = seen
-                timetable = timetable.ending(seen, self._config.batch_size)
+            timetable = self._judge(state, timetable)
         if timetable.due(seen, timetable.tick):
             self._metrics(state, timetable, means)
         if timetable.due(seen, timetable.grid):
             self._grid(state)
-        if timetable.due(seen, timetable.checkpoint):
+        if timetable.due(seen, timetable.checkpoint) or report is not None:  # what was measured can be published
             self._checkpoint(state, report)
         return timetable
 
@@ -111,8 +115,12 @@ class Recorder:
         self._log.write("warning", state.examples_seen, code=code, message=message)
 
     def ended(self, state: State, timetable: Timetable) -> None:
-        """The last line of a run that did not fail; one that was stopped saves its state first."""
-        if timetable.complete(state.examples_seen):
+        """The last line of a run that did not fail; one that was stopped saves its state first.
+
+        One that was stopped in its last evaluation is not finished: the next run makes that up.
+        """
+        measured = not self._config.evaluation.samples or not self._evaluations.is_missing(state)
+        if timetable.complete(state.examples_seen) and measured:
             self._log.write("finished", state.examples_seen)
             return
         if state.examples_seen > self._saved_at:
@@ -144,15 +152,25 @@ class Recorder:
         state.examples_total = state.examples_seen + max(0, round(left * speed))
         return timetable.ending(state.examples_total, self._config.batch_size)
 
-    def _make_up(self, state: State, timetable: Timetable) -> None:
-        """The evaluation that was due when the run was stopped, which left it out."""
+    def _make_up(self, state: State, timetable: Timetable) -> Timetable:
+        """The evaluation that was due when the run was stopped, which left it out: into the checkpoint of then."""
         due = self._config.evaluation.samples and timetable.due(state.examples_seen, timetable.evaluation)
         if not due or not self._evaluations.is_missing(state):
-            return
-        if self._evaluations.make_up(state) is not None:
-            self._say(state, judge(state.reports, self._config.stopping))
-        elif state.given_up == state.examples_seen:
-            self._checkpoint(state, None)  # or the next run would begin with it again
+            return timetable
+        report = self._evaluations.make_up(state)
+        if report is not None:
+            timetable = self._judge(state, timetable)
+        if report is not None or state.given_up == state.examples_seen:  # else the next run would begin with it again
+            self._checkpoint(state, report)
+        return timetable
+
+    def _judge(self, state: State, timetable: Timetable) -> Timetable:
+        """Say how the run is doing; it ends here where the user has what was wanted."""
+        self._say(state, judge(state.reports, self._config.stopping, self.advice))
+        if not should_end(state.reports, self._config.stopping):
+            return timetable
+        state.examples_total = state.examples_seen
+        return timetable.ending(state.examples_seen, self._config.batch_size)
 
     def _say(self, state: State, verdict: Verdict) -> None:
         """Only when it is another one."""
@@ -225,6 +243,7 @@ class Recorder:
             "examples_seen": state.examples_seen,
             "config": self._config.model_dump(mode="json"),
             "dataset": {"sha256": self._data.sha256, "examples": data.examples},
+            "features": None if report is None else report["features"]["name"],
             "metrics": {name: None if report is None else report[name] for name in MEASURED},
             "fingerprint": self._engine.fingerprint,
         }

@@ -20,7 +20,7 @@ EVALUATION_SAMPLES = 24
 TRAINING_SHARE = 0.96  # of a budget in seconds; the rest is for evaluations, which its probe does not see
 
 # Whatever the schedule says, a run makes no more than so many: a long one would fill disk and database.
-MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS, MOST_EVALUATIONS = 10_000, 1_000, 1_000, 1_000
+MOST_TICKS, MOST_GRIDS, MOST_CHECKPOINTS = 10_000, 1_000, 1_000  # and as many evaluations, each with a checkpoint
 MOST_KEPT = 10 * 2**30  # bytes of the generators of all checkpoints; but CHECKPOINTS there may be, of whatever size
 
 
@@ -52,7 +52,7 @@ class Timetable:
             tick=_rarer(self.tick, total, MOST_TICKS),
             grid=_rarer(self.grid, total, MOST_GRIDS),
             checkpoint=checkpoint,
-            evaluation=_rarer(self.evaluation * (checkpoint // self.checkpoint), total, MOST_EVALUATIONS),
+            evaluation=_rarer(self.evaluation * (checkpoint // self.checkpoint), total, self.most_checkpoints),
         )
 
     def complete(self, examples_seen: int) -> bool:
@@ -82,7 +82,7 @@ def make_timetable(
         tick=PROBE_BATCHES * batch if total is None else every(schedule.tick, TICKS, TICK_EXAMPLES, MOST_TICKS),
         grid=every(schedule.grid, GRIDS, GRID_EXAMPLES, MOST_GRIDS),
         checkpoint=checkpoint,
-        evaluation=every(schedule.evaluation or checkpoint * rarely, 1, MAX_EXAMPLES, MOST_EVALUATIONS),
+        evaluation=every(schedule.evaluation or checkpoint * rarely, 1, MAX_EXAMPLES, most_checkpoints),
         most_checkpoints=most_checkpoints,
     )
 

@@ -27,6 +27,11 @@ MOST_DUPLICATES = 0.9
 LEARNED = 10_000  # examples; a generator that saw fewer has not come to differ yet, and is not called collapsed
 LEAST_GAIN = 0.02  # by which KID must become smaller to count as better
 
+ADVICE = {
+    "adversarial": "Raise penalties.r1_gamma, lower optimizer.generator_lr and optimizer.discriminator_lr, or try another loss or seed.",
+    "variational": "Lower network.beta or optimizer.generator_lr, or try another seed.",
+}
+
 Report = dict[str, Any]
 
 
@@ -50,9 +55,9 @@ def check_tick(means: dict[str, float], steps: float) -> None:
             raise Diverged(f"{name} grew to {means[name]:.3g}", figures)
 
 
-def judge(reports: Sequence[Report], stopping: Stopping) -> Verdict:
-    """The verdict on a run with these evaluations (at least one), oldest first."""
-    return _collapsed(reports[-1]) or _plateaued(reports, stopping) or _healthy(reports[-1])
+def judge(reports: Sequence[Report], stopping: Stopping, advice: str) -> Verdict:
+    """The verdict on a run with these evaluations (at least one), oldest first, and the advice for its kind."""
+    return _collapsed(reports[-1], advice) or _plateaued(reports, stopping) or _healthy(reports[-1])
 
 
 def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
@@ -65,7 +70,7 @@ def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
     return converged or _plateaued(reports, stopping) is not None
 
 
-def _collapsed(report: Report) -> Verdict | None:
+def _collapsed(report: Report, advice: str = "") -> Verdict | None:
     spread, duplicates = report["spread"], report["duplicates"]
     least = LEAST_SPREAD_OF_DOUBLES if (duplicates or 0) > MOST_DUPLICATES else LEAST_SPREAD
     if spread is None or spread >= least or report["examples_seen"] < LEARNED:
@@ -73,7 +78,7 @@ def _collapsed(report: Report) -> Verdict | None:
     return Verdict(
         "collapsed",
         f"The samples have become alike: they differ from one another {spread:.0%} as much as the real images do, and"
-        f" {duplicates or 0:.0%} of them have a double. Raise penalties.r1_gamma, lower the learning rates, or try another loss or seed.",
+        f" {duplicates or 0:.0%} of them have a double. {advice}",
         {"spread": spread, "duplicates": duplicates, "coverage": report["coverage"]},
     )
 

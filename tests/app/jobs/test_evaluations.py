@@ -85,3 +85,15 @@ def test_evaluations_survive_the_thinning(any_database: Database, most: int) -> 
     assert len(places) == most
     assert sum(kid is not None for kid in columns.get("kid", [])) == (most // 2 if most >= 4 else 0)
     assert (places[0], 990 in places) == (10, True)
+
+
+def test_the_best_is_chosen_by_kids_of_the_same_features(any_database: Database) -> None:
+    """Of the last evaluation: numbers in other features cannot be compared."""
+    measured = [("inception", 0.02), ("inception", 0.01), ("classifier", 0.9), ("classifier", 0.2), ("classifier", 0.3)]
+    with any_database.writing() as session:
+        job = claimed(session, make_job(session))
+        for seen, (features, kid) in enumerate(measured, 1):
+            told = evaluation(32 * seen, kid, features={"name": features, "dim": 8})
+            jobs.report(session, job.id, job.fence, [told])
+            jobs.record_checkpoint(session, job.id, job.fence, new_checkpoint(job, 32 * seen, kid=kid))
+        assert [row.examples_seen for row in history.checkpoints(session, job.id) if row.best] == [4 * 32]

@@ -60,6 +60,21 @@ def test_classes_may_differ(any_database: Database) -> None:
     assert conditional == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("network", "components"),
+    [({"conditional": False}, 4), ({}, 1), ({"conditional": False, "components": 2}, 2)],
+    ids=["no classes either", "classes", "as asked"],
+)
+def test_components_stay_where_the_classes_do(any_database: Database, network: dict[str, Any], components: int) -> None:
+    """Else the tensors that tell them apart would have another size, and begin anew."""
+    with any_database.writing() as session:
+        options = SMALL["network"] | {"conditional": False, "components": 4}
+        job = make_job(session, request={"config": SMALL | {"network": options}, "model": "kinds"})
+        registry.publish_checkpoint(session, make_checkpoint(session, job).id)
+        begun = begin(session, "kinds", config={"batch_size": 32, "network": network})
+    assert begun.config["network"]["components"] == components
+
+
 MISFITS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"network": {"width": 16}}, "its width is 8 and the job's 16"),
     ({}, {"network": {"z_dim": 64}}, "its z_dim is 12 and the job's 64"),

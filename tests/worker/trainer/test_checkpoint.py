@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,33 @@ def test_a_state_cannot_run_code(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert checkpoint.load_newest(tmp_path, warnings.append) is None
     assert len(warnings) == 1
     assert "this code ran" not in capsys.readouterr().out
+
+
+def test_a_kill_while_a_checkpoint_is_written_again_loses_neither(tmp_path: Path) -> None:
+    """The one that was set aside comes back where its successor is not there yet, and goes where it is."""
+    old = save(tmp_path, 64, 1.0).folder
+    old.rename(tmp_path / ".replaced-000000000064")
+    (tmp_path / ".writing-000000000064").mkdir()
+    state = checkpoint.load_newest(tmp_path, no_warning)
+    assert state is not None
+    assert state["value"].item() == 1.0
+    shutil.copytree(old, tmp_path / ".replaced-000000000064")
+    assert checkpoint.load_newest(tmp_path, no_warning) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["000000000064"]
+
+
+def test_the_best_is_chosen_by_kids_of_the_same_features(tmp_path: Path) -> None:
+    """Those of the last evaluation: a run that came to another machine has other features there, whose KID says something else."""
+    measured = [
+        ("inception", 0.02),
+        ("inception", 0.01),
+        ("classifier", 0.9),
+        ("classifier", 0.2),
+        ("classifier", None),
+    ]
+    for seen, (features, kid) in enumerate(measured, 1):
+        info = {"features": None if kid is None else features, "metrics": {"kid": kid}}
+        checkpoint.save(tmp_path, seen, {"seen": seen}, WEIGHTS, info)
+    best = checkpoint.load_best(tmp_path)
+    assert best is not None
+    assert best["seen"] == 4

@@ -96,6 +96,29 @@ def test_a_run_that_blows_up_between_two_ticks_goes_back_when_it_is_stopped(tmp_
     assert caught.value.code == "diverged"
 
 
+def test_a_run_that_is_stopped_in_its_last_evaluation_makes_it_up(tmp_path: Path, data: Path) -> None:
+    """It is not finished before; then all is as if nothing had happened: the checkpoint has its numbers, and may be the best."""
+    changes = MEASURED | {"budget": {"examples": 96}, "schedule": {"tick": 48, "checkpoint": 48}}
+    run_here(tmp_path / "run", data, stop_after=12, **changes)
+    assert events(tmp_path / "run")[-1]["kind"] == "stopped"
+    assert read_info(newest(tmp_path / "run")).metrics["kid"] is None
+    run_here(tmp_path / "run", data, **changes)
+    run_here(tmp_path / "undisturbed", data, **changes)
+    assert [event["kind"] for event in events(tmp_path / "run")[-3:]] == ["verdict", "checkpoint", "finished"]
+    assert_same_end(tmp_path / "run", tmp_path / "undisturbed")
+    kids = [read_info(newest(tmp_path / run)).metrics["kid"] for run in ("run", "undisturbed")]
+    assert kids[0] == kids[1] == events(tmp_path / "run", "checkpoint")[-1]["data"]["kid"]
+
+
+def test_an_evaluation_brings_a_checkpoint(tmp_path: Path, data: Path) -> None:
+    """Else what was measured could be neither published nor gone back to."""
+    schedule = {"tick": 48, "checkpoint": 96, "evaluation": 40}
+    run = run_here(tmp_path, data, **MEASURED | {"budget": {"examples": 96}, "schedule": schedule})
+    saved = {event["examples_seen"]: event["data"]["kid"] for event in events(run, "checkpoint")}
+    assert saved == {event["examples_seen"]: event["data"]["kid"] for event in events(run, "evaluation")}
+    assert list(saved) == [40, 80, 96]
+
+
 def test_an_evaluation_that_takes_too_long_is_left_out(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +128,7 @@ def test_an_evaluation_that_takes_too_long_is_left_out(
         tmp_path, data, **MEASURED | {"budget": {"examples": 96}, "schedule": {"checkpoint": 48, "evaluation": 48}}
     )
     warnings = [event["data"] for event in events(tmp_path, "warning")]
-    assert [warning["code"] for warning in warnings] == ["evaluation_left_out"] * 2
+    assert [warning["code"] for warning in warnings] == ["evaluation_left_out"]
     assert "Lower evaluation.samples" in warnings[0]["message"]
     assert events(tmp_path, "evaluation") == []
     assert events(tmp_path)[-1]["kind"] == "finished"

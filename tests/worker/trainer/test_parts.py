@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.worker.runs import prepare, run_here, state
 from worker.trainer.failure import TrainingFailed
-from worker.trainer.parts import Parts
+from worker.trainer.parts import MIXED, SHARED, Parts
 
 
 def too_large(size: int) -> int:
@@ -23,7 +23,7 @@ def test_memory_that_runs_out_halves_what_is_looked_at_together() -> None:
     said: list[str] = []
     network = nn.Linear(2, 1)
     network.weight.grad = torch.ones(1, 2)
-    parts = Parts(16, lambda code, message: said.append(f"{code}: {message}"), divisible=True)
+    parts = Parts(16, lambda code, message: said.append(f"{code}: {message}"), whole=None)
     assert parts.attempt(network, too_large) == 4
     assert parts.size == 4
     assert network.weight.grad is None
@@ -32,11 +32,12 @@ def test_memory_that_runs_out_halves_what_is_looked_at_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "divisible", "reason"), [(16, False, "batch normalisation"), (1, True, "single example")]
+    ("size", "whole", "reason"),
+    [(16, MIXED, "batch normalisation"), (16, SHARED, "processes that share a batch"), (1, None, "single example")],
 )
-def test_where_halving_cannot_help_the_reason_is_said(size: int, divisible: bool, reason: str) -> None:
+def test_where_halving_cannot_help_the_reason_is_said(size: int, whole: str | None, reason: str) -> None:
     """Under batch normalisation the mathematics would change; less than one example is nothing."""
-    parts = Parts(size, lambda *_: None, divisible=divisible)
+    parts = Parts(size, lambda *_: None, whole=whole)
     with pytest.raises(TrainingFailed, match=reason) as caught:
         parts.attempt(nn.Linear(1, 1), lambda _size: torch.empty(2**50))
     assert caught.value.code == "out_of_memory"
@@ -45,7 +46,7 @@ def test_where_halving_cannot_help_the_reason_is_said(size: int, divisible: bool
 def test_other_faults_are_no_lack_of_memory() -> None:
     """They come through as they are."""
     with pytest.raises(RuntimeError, match="shape"):
-        Parts(4, lambda *_: None, divisible=True).attempt(nn.Linear(1, 1), lambda _size: torch.zeros(2).view(3))
+        Parts(4, lambda *_: None, whole=None).attempt(nn.Linear(1, 1), lambda _size: torch.zeros(2).view(3))
 
 
 @pytest.mark.parametrize("family", ["mlp", "vae"])

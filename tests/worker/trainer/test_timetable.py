@@ -10,7 +10,6 @@ from tests.worker.runs import config
 from worker.trainer.timetable import (
     CHECKPOINTS,
     MOST_CHECKPOINTS,
-    MOST_EVALUATIONS,
     MOST_GRIDS,
     MOST_TICKS,
     make_timetable,
@@ -61,7 +60,7 @@ def test_a_schedule_cannot_fill_the_disk() -> None:
     assert counts[0] <= MOST_TICKS
     assert counts[1] <= MOST_GRIDS
     assert counts[2] <= MOST_CHECKPOINTS
-    assert counts[3] <= MOST_EVALUATIONS
+    assert counts[3] <= MOST_CHECKPOINTS
 
 
 @pytest.mark.parametrize(("size", "most"), [(2**20, MOST_CHECKPOINTS), (2**27, 80), (2**40, CHECKPOINTS)])

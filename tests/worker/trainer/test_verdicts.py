@@ -27,7 +27,7 @@ def report(**changes: Any) -> dict[str, Any]:
 
 
 def verdict(*reports: dict[str, Any], **stopping: Any) -> str:
-    return judge(reports, Stopping(**stopping)).verdict
+    return judge(reports, Stopping(**stopping), "Try this.").verdict
 
 
 @pytest.mark.parametrize("changes", [{"loss_d": math.nan}, {"loss_g": math.inf}, {"logits_real": 3e6}, {"r1": 1e12}])
@@ -56,8 +56,9 @@ def test_logits_in_the_thousands_are_no_divergence(changes: dict[str, float]) ->
 @pytest.mark.parametrize("changes", [{"spread": 0.0}, {"spread": 0.05}, {"spread": 0.2, "duplicates": 0.97}])
 def test_samples_that_are_all_alike_are_a_collapse(changes: dict[str, float]) -> None:
     """By their distance from one another, or by that and their doubles; the figures are those that it was seen by."""
-    found = judge([report(), report(**changes)], Stopping())
+    found = judge([report(), report(**changes)], Stopping(), "Try this.")
     assert found.verdict == "collapsed"
+    assert found.message.endswith("Try this.")
     assert found.figures.items() >= changes.items()
 
 
@@ -88,7 +89,7 @@ def test_a_run_that_gets_better_is_healthy(
 
 def test_kid_within_its_floor_is_healthy() -> None:
     """It is what training is for; the sentence says that there is nothing left which KID could measure."""
-    found = judge([report(kid=0.0009)], Stopping())
+    found = judge([report(kid=0.0009)], Stopping(), "Try this.")
     assert found.verdict == "healthy"
     assert "cannot show anything better" in found.message
 
@@ -131,6 +132,6 @@ def test_a_collapsed_run_is_given_up_on_a_plateau_too() -> None:
     """It is called collapsed, however close its KID may be, and waited for as long as any other."""
     sick = [report(kid=0.0009, spread=0.01)] * 9
     allowed = Stopping(on_plateau=True, patience=8)
-    assert judge(sick, allowed).verdict == "collapsed"
+    assert judge(sick, allowed, "Try this.").verdict == "collapsed"
     assert not should_end(sick[:8], allowed)
     assert should_end(sick, allowed)
