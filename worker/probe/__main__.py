@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from worker.data.prepared import Data, DataFileError
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.__main__ import explain
-from worker.trainer.failure import Diverged, TrainingFailed
+from worker.trainer.failure import TrainingFailed
 from worker.trainer.loop import train
 
 WARM_STEPS = 2  # one of each kind, which no clock counts: the first allocates, and lets libraries choose their kernels
@@ -107,8 +106,7 @@ def measure(
     clock = Clock(asked_to_stop)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         events = Path(folder) / "events.jsonl"
-        with suppress(Diverged):  # on noise, which says nothing about the data
-            train(shortened(config), noise(config, spec), Path(folder), clock, RunLog(events))
+        train(shortened(config), noise(config, spec), Path(folder), clock, RunLog(events))
         lines = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     if clock.stopped:
         return None

@@ -184,11 +184,16 @@ def test_a_generator_whose_z_is_cut_off_is_called_collapsed(tmp_path: Path, data
     assert said["figures"]["spread"] < 0.1
 
 
-def test_data_of_one_image_ends_in_a_plateau(tmp_path: Path) -> None:
-    """There is nothing to learn but the one: said at the first evaluation, and the run ends where its user allows it."""
-    data = prepare(tmp_path / "data", n=1, classes=0)
+@pytest.mark.parametrize("n", [1, 40])
+def test_data_of_one_image_ends_in_a_plateau(tmp_path: Path, n: int) -> None:
+    """There is nothing to learn but the one, however often it is there: said at the first evaluation, and the run ends where its user
+    allows it.
+    """
+    data = prepare(tmp_path / "data", n=n, classes=0)
+    examples = np.load(data / "examples.npy")
+    np.save(data / "examples.npy", np.repeat(examples[:1], n, axis=0))
     alone: dict[str, Any] = MEASURED | {
-        "batch_size": 1,
+        "batch_size": min(n, 8),
         "network": {"conditional": False},
         "stopping": {"on_plateau": True},
     }
