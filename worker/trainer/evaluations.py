@@ -31,7 +31,10 @@ class TooLong(Exception):
 
 
 class Evaluations:
-    """Compares the averaged generator with the data and keeps the reports in the state. `seconds` is what the last one took."""
+    """Compares the averaged generator with the data and keeps the reports in the state. `seconds` is what the last one took.
+
+    `interrupted` is whether the last one was cut off, since the run was asked to stop.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Evaluations:
         self._begun = 0.0
         self._too_slow = False  # for good: the next one would take as long
         self.seconds = 0.0
+        self.interrupted = False
 
     @cached_property
     def _evaluator(self) -> "Evaluator":
@@ -68,11 +72,12 @@ class Evaluations:
         if self._too_slow:
             state.given_up = state.examples_seen
             return None
-        self._begun = time.monotonic()
+        self._begun, self.interrupted = time.monotonic(), False
         draw = evaluation_draw(state.G_ema, self._config, self._data, self._engine, self._between)
         try:
             report: dict[str, Any] = self._evaluator.evaluate(draw)
         except Interrupted:
+            self.interrupted = True
             return None
         except TooLong:
             self._too_slow = True
@@ -91,8 +96,7 @@ class Evaluations:
     def make_up(self, state: State) -> dict[str, Any] | None:
         """That one. None as above; a run that lasts too short for it gives it up."""
         report = self.evaluate(state)
-        interrupted = report is None and state.given_up != state.examples_seen
-        if interrupted and time.monotonic() - self._begun > PATIENCE_SECONDS:
+        if self.interrupted and time.monotonic() - self._begun > PATIENCE_SECONDS:
             self._give_up(state, "It takes longer than this job may run in one go.")
         return report
 

@@ -119,8 +119,7 @@ class Recorder:
 
         One that was stopped in its last evaluation is not finished: the next run makes that up.
         """
-        measured = not self._config.evaluation.samples or not self._evaluations.is_missing(state)
-        if timetable.complete(state.examples_seen) and measured:
+        if timetable.complete(state.examples_seen) and not self._evaluations.interrupted:
             self._log.write("finished", state.examples_seen)
             return
         if state.examples_seen > self._saved_at:
