@@ -41,9 +41,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test has an id of its own: of those with one id, processes that share the tests run only the first."""
     for item in items:
-        if not item.nodeid.endswith(
-            item.name
-        ):  # pytest 9.2 leaves the operations that schemathesis names out of its ids
+        if not item.nodeid.endswith(item.name):
+            # pytest 9.2 takes ids from what it parametrizes itself, and operations are schemathesis's.
             item._id = item.id.with_params(item.name.partition("[")[2].removesuffix("]"))
     twice = [nodeid for nodeid, count in Counter(item.nodeid for item in items).items() if count > 1]
     if twice:

@@ -57,7 +57,9 @@ def check_tick(means: dict[str, float], steps: float) -> None:
 
 def judge(reports: Sequence[Report], stopping: Stopping, advice: str) -> Verdict:
     """The verdict on a run with these evaluations (at least one), oldest first, and the advice for its kind."""
-    return _collapsed(reports[-1], advice) or _plateaued(reports, stopping) or _healthy(reports[-1])
+    if is_collapsed(reports[-1]):
+        return _collapsed(reports[-1], advice)
+    return _plateaued(reports, stopping) or _healthy(reports[-1])
 
 
 def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
@@ -66,15 +68,19 @@ def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
     reached = stopping.kid is not None and report["kid"] is not None and report["kid"] <= stopping.kid
     if reached or not stopping.on_plateau:
         return reached
-    converged = _collapsed(report) is None and within_floor(report)
+    converged = within_floor(report) and not is_collapsed(report)
     return converged or _plateaued(reports, stopping) is not None
 
 
-def _collapsed(report: Report, advice: str = "") -> Verdict | None:
+def is_collapsed(report: Report) -> bool:
+    """Whether the samples of a generator that has learned for a while are all alike."""
     spread, duplicates = report["spread"], report["duplicates"]
     least = LEAST_SPREAD_OF_DOUBLES if (duplicates or 0) > MOST_DUPLICATES else LEAST_SPREAD
-    if spread is None or spread >= least or report["examples_seen"] < LEARNED:
-        return None
+    return spread is not None and spread < least and report["examples_seen"] >= LEARNED
+
+
+def _collapsed(report: Report, advice: str) -> Verdict:
+    spread, duplicates = report["spread"], report["duplicates"]
     return Verdict(
         "collapsed",
         f"The samples have become alike: they differ from one another {spread:.0%} as much as the real images do, and"

@@ -125,7 +125,7 @@ KEY = {"Authorization": "Bearer key-of-this-test"}
 QUICK = hypothesis_settings(
     derandomize=True, max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=HEALTH
 )
-DEEP = hypothesis_settings(derandomize=True, max_examples=100, suppress_health_check=HEALTH)
+DEEP = hypothesis_settings(derandomize=True, max_examples=300, suppress_health_check=HEALTH)
 
 
 @schema.parametrize()
