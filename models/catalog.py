@@ -15,7 +15,7 @@ from models.config import ConfigError, DataSpec, NetworkOptions, TrainingConfig
 from models.families import FamilySpec
 from models.schedules import TAGS, largest
 
-MOST_ROWS = 10_000  # components in all: each has parameters of its own in every layer, and takes a round of k-means
+MOST_ROWS = 10_000  # components in all: each has parameters of its own in every layer, and takes a round of clustering
 
 
 def _find_families() -> dict[str, FamilySpec]:

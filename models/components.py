@@ -1,4 +1,4 @@
-"""Components: how a generator knows of the kinds of images that k-means finds within each class, or in data without classes.
+"""Components: how a generator knows of the kinds of images that are found within each class, or in data without classes.
 
 Conditioning on such parts makes modes that lie apart as easy to learn as labels do (arXiv:2006.10728), and asks nothing of who
 samples: which component an image belongs to is told by the direction of the first two values of z. Each has a sector as large as its

@@ -67,7 +67,7 @@ class NetworkOptions(Section):
         ge=1,
         le=1_000,
         description=(
-            "Kinds of images that k-means finds in each class, or in data without classes, for the networks to be conditioned on."
+            "Kinds of images to find in each class, or in data without classes, for the networks to be conditioned on."
             " A sample's comes with its seed."
         ),
     )

@@ -8,7 +8,7 @@ import torch
 
 from tests.worker.runs import assert_same_end, config, newest, prepare, run_here
 from worker.data.prepared import Data, open_data
-from worker.trainer.division import divide, find_components, k_means
+from worker.trainer.division import divide, find_components
 
 
 @pytest.fixture(scope="module")
@@ -19,21 +19,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(folder: Path) -> Data:
     return open_data(folder)
-
-
-def test_k_means_finds_what_lies_apart() -> None:
-    """Four clouds, each of them one component, in any order of the points."""
-    corners = torch.tensor([[0.0, 0], [9, 0], [0, 9], [9, 9]]).repeat(50, 1)
-    points = corners + torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
-    found = k_means(points, 4).view(50, 4)
-    assert (found == found[0]).all()
-    assert sorted(found[0].tolist()) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("n", [1, 2])
-def test_fewer_points_than_means_are_no_fault(n: int) -> None:
-    """Nor are points that are all alike."""
-    assert set(k_means(torch.ones(n, 3), 4).tolist()) <= {0, 1, 2, 3}
 
 
 def test_data_without_classes_are_divided_as_a_whole(data: Data) -> None:

@@ -1,0 +1,111 @@
+"""Clusters of points: k-means, and k-means on where a graph of nearest neighbours puts them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from models.randomness import Purpose, normals, uniform_bits
+
+SEED = 0
+MOST_FITTED = 10_000  # points that clusters are found among
+ROUNDS = 20  # of Lloyd's
+NEIGHBOURS = 10
+SPARE = 10  # eigenvectors beyond those wanted, which come out the sooner for it
+SWEEPS = 5  # of subspace iteration, each as many products
+PRODUCTS = 5
+MOST_CLUSTERS = 500  # for which there is time for eigenvectors
+MOST_DISTANCES = 600_000_000  # from the other points to these
+AT_ONCE = 2**22  # distances that are looked at together
+_STARTING = 2**32  # its place in the stream
+
+
+def spectral_clusters(points: Tensor, k: int) -> Tensor:
+    """int64 [n], 0 to k - 1, of float32 [n, d]: by Ng, Jordan and Weiss 2001, on a graph of nearest neighbours.
+
+    Clusters may have any shape, as long as the way from one of its points to the next is short. Of more than MOST_FITTED points,
+    the others are of the cluster of the nearest one of these, or of as many of these as MOST_DISTANCES allow. Points too few for
+    a graph are clustered by k-means, and so are those of more than MOST_CLUSTERS.
+    """
+    fitted = points[torch.from_numpy(drawn(len(points), MOST_FITTED))]
+    if k > MOST_CLUSTERS or len(fitted) < 2 * (k + SPARE):
+        return k_means(points, k)
+    found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), k)), k)
+    if len(points) == len(fitted):
+        return found
+    near = torch.from_numpy(drawn(len(fitted), max(k, MOST_DISTANCES // len(points))))
+    return found[near[_nearest(points, fitted[near])]]
+
+
+def _affinity(points: Tensor) -> Tensor:
+    """Sparse [n, n], of eigenvalues up to 1: D^-1/2 W D^-1/2, where W joins points to their nearest, and D sums its rows."""
+    n, count = len(points), min(NEIGHBOURS, len(points) - 1)
+    near = torch.cat([distances.topk(count + 1, largest=False).indices for distances in _distances(points, points)])
+    one = torch.arange(n).repeat_interleave(count + 1)
+    other = near.flatten()
+    one, other = one[one != other], other[one != other]
+    both = torch.stack([torch.cat([one, other]), torch.cat([other, one])])
+    scale = torch.bincount(both[0], minlength=n).float().rsqrt()
+    weights = scale[both[0]] * scale[both[1]]
+    return torch.sparse_coo_tensor(both, weights, (n, n), check_invariants=False).coalesce()
+
+
+def _leading_eigenvectors(matrix: Tensor, k: int) -> Tensor:
+    """float32 [n, k]: about the space of those with the greatest eigenvalues, by subspace iteration (Golub and Van Loan, 8.2.4).
+
+    It needs not be exact, and clusters are no better for it.
+    """
+    n = matrix.shape[0]
+    space: Tensor = torch.from_numpy(normals(SEED, _STARTING + np.arange(n), Purpose.DIVISION, k + SPARE))
+    for _ in range(SWEEPS):
+        for _ in range(PRODUCTS):
+            space = (space + matrix @ space) / 2  # whose eigenvalues are from 0 to 1: no negative one comes first
+        space = torch.linalg.qr(space).Q
+    vectors = torch.linalg.eigh(space.T @ (matrix @ space)).eigenvectors
+    leading: Tensor = space @ vectors[:, -k:]
+    return leading
+
+
+def k_means(points: Tensor, k: int) -> Tensor:
+    """int16 [n]: the nearest of k means of float32 [n, d], by Lloyd's rounds from k-means++ (Arthur and Vassilvitskii 2007)."""
+    some = points[torch.from_numpy(drawn(len(points), MOST_FITTED))]
+    means = _first_means(some, k)
+    for _ in range(ROUNDS):
+        nearest = _nearest(some, means)
+        counts = torch.bincount(nearest, minlength=k)[:, None]
+        sums = torch.zeros_like(means).index_add_(0, nearest, some)
+        means = torch.where(counts > 0, sums / counts.clamp(min=1), means)
+    return _nearest(points, means)
+
+
+def _first_means(points: Tensor, k: int) -> Tensor:
+    """Each next one is drawn by its squared distance to the nearest so far."""
+    uniform = uniform_bits(SEED, np.arange(k), Purpose.DIVISION, 1)[:, 0] * 2.0**-32
+    chosen = [int(uniform[0] * len(points))]
+    distance = torch.full((len(points),), torch.inf)
+    for share in uniform[1:]:
+        distance = torch.minimum(distance, (points - points[chosen[-1]]).square().sum(dim=1))
+        upto = distance.double().cumsum(0)
+        chosen.append(min(int(torch.searchsorted(upto, upto[-1] * share, right=True)), len(points) - 1))
+    return points[chosen]
+
+
+def _nearest(points: Tensor, others: Tensor) -> Tensor:
+    """int64 [n]: which of the others [m, d] is nearest."""
+    return torch.cat([distances.argmin(dim=1) for distances in _distances(points, others)])
+
+
+def _distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
+    """[some, m] at a time: squared, of each point to each of the others, less the point's own square."""
+    lengths = others.square().sum(dim=1)
+    for some in torch.split(points, max(1, AT_ONCE // len(others))):
+        yield torch.addmm(lengths, some, others.T, alpha=-2)
+
+
+def drawn(n: int, most: int) -> npt.NDArray[np.int64]:
+    """int64 [at most `most`] of 0 .. n - 1, in order."""
+    bits = uniform_bits(SEED, 0, Purpose.DIVISION, n)[0]
+    return np.sort(np.argsort(bits, kind="stable")[:most])
