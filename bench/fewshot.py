@@ -3,8 +3,8 @@
     python -m bench.fewshot --zip cifar10-train.zip --class horse [--images N] [--seeds N] [--examples N]
 
 Takes so many images of one class, and compares samples with the remaining images of the class, which training never saw, and with
-those that it did. Features are of a judge of all the classes. A sample counts as memorised when it lies nearer to a training image
-than all but 5 % of the unseen images do.
+those that it did. Features are of a judge of all the classes. A sample counts as memorised when it lies nearer to a training image,
+or to the mirror image of one, than all but 5 % of the unseen images do.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bench import runs
@@ -28,7 +29,7 @@ from worker.evaluation.distances import nearest
 from worker.evaluation.memorisation import CLOSE, Calibration, memorisation
 from worker.evaluation.metrics import kid
 
-WITHOUT = {"augment": {"kind": "none", "flip": False}}
+WITHOUT = {"augment": {"kind": "none"}}
 COLUMNS = ("kid", "kid_low", "kid_high", "kid_of_seen", "memorisation", "memorisation_ratio")
 
 
@@ -49,7 +50,8 @@ class Comparison:
     def __init__(self, judge: Judge, seen: Images, unseen: Images) -> None:
         self._judge = judge
         self.seen, self.unseen = judge(seen).features, judge(unseen).features
-        self._calibration = Calibration(nearest(self.unseen, self.seen)[0])
+        self._either_way = torch.cat([self.seen, judge(np.ascontiguousarray(seen[:, :, ::-1])).features])  # as training may have mirrored them
+        self._calibration = Calibration(nearest(self.unseen, self._either_way)[0])
 
     def __call__(self, images: Images) -> dict[str, float]:
         return self.scores(self._judge(images).features)
@@ -57,7 +59,7 @@ class Comparison:
     def scores(self, features: Tensor) -> dict[str, float]:
         """Samples that repeat what training saw have a small `kid_of_seen` and a large `memorisation`."""
         value, low, high = kid(features, self.unseen)
-        copies = memorisation(features, self.seen, self._calibration)
+        copies = memorisation(features, self._either_way, self._calibration)
         of_seen = kid(features, self.seen).value
         return dict(zip(COLUMNS, (value, low, high, of_seen, copies.share.value, copies.ratio), strict=True))
 
@@ -74,7 +76,8 @@ def measure(config: TrainingConfig, data: Data, compare: Comparison, samples: in
         events = runs.train(config, data, Path(folder) / "run")
         images, _ = runs.draw(events, Path(folder) / "run", data, samples)
     verdict = runs.last(events, "verdict")["data"]["verdict"] if config.evaluation.samples else None
-    about = {"augment": config.augment.kind, "seed": config.seed, "verdict": verdict}
+    mirrored = runs.last(events, "started")["data"]["mirrored"]
+    about = {"augment": config.augment.kind, "mirrored": mirrored, "seed": config.seed, "verdict": verdict}
     return about | runs.took(events) | compare(images)
 
 

@@ -130,7 +130,10 @@ class Augment(Section):
         max_length=3,
         description="The parts of diffaugment, in their order.",
     )
-    flip: bool = Field(False, description="Mirror half of the examples; right where left and right mean the same.")
+    flip: bool | None = Field(
+        False,
+        description="Mirror half of the examples; right where left and right mean the same. null: where they seem to, unless kind is none.",
+    )
     probability: ScheduledShare | None = Field(
         None, description="Of each transform, 0 to 1. null: 1 for diffaugment; for ada, what its controller finds."
     )

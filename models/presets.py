@@ -143,7 +143,7 @@ PRESETS: dict[str, Preset] = {
                 "loss": "non_saturating",
                 "penalties": {"r1_gamma": 1.0, "every": 16},
                 # Adaptive: before the discriminator knows the images by heart, augmenting them only slows learning down.
-                "augment": {"kind": "ada", "speed": 100_000, "flip": False},
+                "augment": {"kind": "ada", "speed": 100_000, "flip": None},
                 "optimizer": _adam(5e-4, 0.5, 0.999),
                 "ema": {"half_life": 30_000, "ramp": 0.1},
                 "batch_size": 32,

@@ -41,6 +41,6 @@ def make_augmentation(augment: Augment) -> Augmentation | None:
             numbers = sum(diffaugment.NUMBERS[part] for part in augment.policy)
             return Augmentation(numbers, partial(diffaugment.transform, policy=augment.policy))
         case "ada":
-            return Augmentation(ada.NUMBERS, partial(ada.transform, flip=augment.flip))
+            return Augmentation(ada.NUMBERS, partial(ada.transform, flip=augment.flip is True))
         case "none":
             return None

@@ -26,7 +26,7 @@ class Data:
     """`examples` is mapped from the file rather than read, so that memory does not grow with the data set.
 
     `folder` is where it was prepared, and may hold the network that its images are compared by. `division` is how a run divides
-    its classes into components.
+    its classes into components, and `mirrored` whether it mirrors half of its examples.
     """
 
     examples: npt.NDArray[np.uint8]
@@ -35,6 +35,7 @@ class Data:
     sha256: str
     folder: Path | None = None
     division: Division | None = None
+    mirrored: bool = False
 
     def order(self, seed: int, first: int, n: int) -> npt.NDArray[np.int64]:
         """int64 [n]: the numbers of what training with this seed sees as its examples first .. first + n - 1.

@@ -39,16 +39,21 @@ def nearest(x: Array, y: Array) -> tuple[Tensor, Tensor]:
     return squares.masked_fill_(squares <= (x.square() + found.square()).sum(1) * SAME**2, 0).sqrt_(), which
 
 
-def nearest_other(y: Array, n: int) -> Tensor:
+def nearest_other(y: Array, n: int, mirrored: Array | None = None) -> Tensor:
     """float64 [at most n]: how far each of the first n rows of y [m, d] is from the nearest row that differs from it.
 
-    A row that repeats one before it is left out. Empty when all rows are the same.
+    A row that repeats one before it is left out. Empty when all rows are the same. The rows of `mirrored` [m, d] count as well, but
+    for the one that stands in the row's own place.
     """
     y = torch.as_tensor(y)
     found = []
     for first in range(0, min(n, len(y)), _ROWS):
         matrix = squared_distances(y[first : min(first + _ROWS, n)], y)
         repeats = (matrix == 0).tril(first - 1).any(1)
+        if mirrored is not None:
+            images = squared_distances(y[first : min(first + _ROWS, n)], mirrored)
+            images.diagonal(first).fill_(torch.inf)
+            matrix = torch.cat([matrix, images], dim=1)
         found.append(matrix.masked_fill_(matrix == 0, torch.inf).amin(1)[~repeats])
     others = torch.cat(found)
     return others[others.isfinite()].sqrt_()

@@ -31,9 +31,9 @@ class Calibration:
         return self.others.quantile(TWIN)
 
 
-def calibrate(real: Tensor, n: int) -> Calibration | None:
-    """By the first n of real [m, d] against all of it. None when all of it is the same."""
-    others = nearest_other(real, n)
+def calibrate(real: Tensor, n: int, mirrored: Tensor | None = None) -> Calibration | None:
+    """By the first n of real [m, d] against all of it, and against their mirror images [m, d]. None when all of it is the same."""
+    others = nearest_other(real, n, mirrored)
     return Calibration(others) if len(others) else None
 
 

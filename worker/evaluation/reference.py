@@ -34,12 +34,14 @@ _DRAWING = 2**32  # its place in the stream
 class Reference:
     """`rows` int64 [R] are the real images' numbers in the data, in the order they were drawn, `features` [R, d] theirs, and
     `labels` int64 [R] their classes, -1 where unknown. The first `held` are half of them, or as many as there are `samples`.
+    `mirrored` [R, d] are the features of their mirror images, of a run that learns from these too.
     """
 
     rows: npt.NDArray[np.int64]
     features: Tensor
     labels: Tensor
     samples: int
+    mirrored: Tensor | None = None
 
     @property
     def held(self) -> int:
@@ -86,7 +88,12 @@ class Reference:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        return calibrate(self.features, MOST_NEIGHBOURS)
+        return calibrate(self.features, MOST_NEIGHBOURS, self.mirrored)
+
+    @property
+    def seen(self) -> Tensor:
+        """[R or 2 R, d]: what training sees, which a sample may be a copy of: row i and row R + i show the same image."""
+        return self.features if self.mirrored is None else torch.cat([self.features, self.mirrored])
 
 
 def draw_rows(examples: int) -> npt.NDArray[np.int64]:
@@ -100,8 +107,12 @@ def make_reference(
 ) -> Reference:
     """Draw real images and take their features. To be compared with so many samples each time. `between` is called between batches."""
     rows = draw_rows(data.spec.examples)
-    embedded = []
+    embedded, mirrored = [], []
     for first in range(0, len(rows), BATCH):
         between()
-        embedded.append(features(data.examples[rows[first : first + BATCH]]))
-    return Reference(rows, torch.cat(embedded), torch.from_numpy(data.labels[rows]).to(device), samples)
+        images = data.examples[rows[first : first + BATCH]]
+        embedded.append(features(images))
+        if data.mirrored:
+            mirrored.append(features(images[:, :, ::-1]))
+    labels = torch.from_numpy(data.labels[rows]).to(device)
+    return Reference(rows, torch.cat(embedded), labels, samples, torch.cat(mirrored) if data.mirrored else None)

@@ -99,13 +99,13 @@ def memory(samples: Samples, reference: Reference, notes: list[str]) -> Part:
     if calibration is None:
         notes.append("Memorisation tells nothing: all real images are the same.")
         return part | {"nearest": []}
-    found = copies.memorisation(samples.features[:MOST_NEIGHBOURS], reference.features, calibration)
+    found = copies.memorisation(samples.features[:MOST_NEIGHBOURS], reference.seen, calibration)
     part["memorisation"], part["memorisation_low"], part["memorisation_high"] = found.share
     part["memorisation_ratio"] = found.ratio
     shown = zip(found.which[:SHOWN].tolist(), found.distance[:SHOWN].tolist(), strict=True)
     typical = float(calibration.others.median())
     part["nearest"] = [
-        {"sample": number, "example": int(reference.rows[which]), "distance": distance / typical}
+        {"sample": number, "example": int(reference.rows[which % len(reference.rows)]), "distance": distance / typical}
         for number, (which, distance) in enumerate(shown)
     ]
     return part

@@ -70,7 +70,7 @@ class Feed:
         numbers = self._data.order(self._config.seed, first, n)
         # The file's order, channels last in memory, is the one that convolutions like.
         real = self._on_device(self._data.examples[numbers]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if self._config.augment.flip:
+        if self._data.mirrored:
             mirrored = self._uniform(first, n, Purpose.FLIP, 1)[:, :, None, None] < 0.5
             real = torch.where(mirrored, real.flip(3), real)
         wanted = 0 if self._augmentation is None else self._augmentation.numbers

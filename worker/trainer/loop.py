@@ -14,6 +14,7 @@ from worker.trainer import checkpoint, resume
 from worker.trainer.adversarial import Adversarial
 from worker.trainer.division import divide
 from worker.trainer.failure import Diverged, TrainingFailed
+from worker.trainer.mirror import is_mirrored
 from worker.trainer.parallel import Ranks, joined, synchronise
 from worker.trainer.parts import MIXED, SHARED, Parts
 from worker.trainer.recorder import Recorder
@@ -47,7 +48,11 @@ def train(
         engine = choose_engine(config, ranks.world)
         with engine.activated():
             saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
-            data = replace(data, division=ranks.leader(lambda: divide(config, data, resume.components(saved))))
+            data = replace(
+                data,
+                division=ranks.leader(lambda: divide(config, data, resume.components(saved))),
+                mirrored=ranks.leader(lambda: is_mirrored(config, data, resume.mirrored(saved))),
+            )
             record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
 
             fresh_run = saved is None

@@ -21,7 +21,7 @@ from worker.trainer.division import class_of
 SEED = 0
 _DRAWING = 2**33  # its place in the stream
 MOST = 2_000  # images that are looked at
-LEAST = 20  # of a class, to say anything about it
+LEAST = 40  # of a class, to say anything about it
 TOLD = 0.6  # the share of images that is told from its mirror image where left and right differ; 0.5 is chance
 DEVIATIONS = 3  # by which it also is more than chance
 RIDGE = 1.0
@@ -31,6 +31,8 @@ def is_mirrored(config: TrainingConfig, data: Data, before: bool | None) -> bool
     """Whether a run mirrors half of its examples: as its config says, or as it did `before`, or else as the data allow."""
     if config.augment.flip is not None:
         return config.augment.flip
+    if config.augment.kind == "none":
+        return False
     return looks_the_same(data.examples, class_of(config, data)) if before is None else before
 
 

@@ -66,6 +66,7 @@ class Recorder:
                 "discriminator": sum(parameter.numel() for parameter in state.D.parameters()),
             },
             threads=self._engine.threads,
+            mirrored=self._data.mirrored,
             resumed=state.examples_seen > 0,
         )
         if state.examples_seen == 0:
@@ -215,6 +216,7 @@ class Recorder:
                 "config": self._config.model_dump(mode="json"),
                 "data_sha256": self._data.sha256,
                 "components": None if division is None else torch.from_numpy(division.components),
+                "mirrored": self._data.mirrored,
                 "fingerprint": self._engine.fingerprint,
                 "elapsed_seconds": self._log.elapsed_seconds,
             },

@@ -62,6 +62,11 @@ def components(document: dict[str, Any] | None) -> npt.NDArray[np.int16] | None:
     return None if found is None else found.numpy()
 
 
+def mirrored(document: dict[str, Any] | None) -> bool | None:
+    """Whether the run of this checkpoint mirrors half of its examples; None where that is not known."""
+    return None if document is None else document.get("mirrored")
+
+
 def _changed(document: dict[str, Any], config: TrainingConfig) -> list[str]:
     """The parts of the config that are not as they were. Fields that are newer than the checkpoint had their defaults."""
     try:

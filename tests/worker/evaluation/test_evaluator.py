@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_shifted_samples_are_outside_the_floor(tmp_path: Path, real: Images) -> 
     report = evaluate(tmp_path, real, brighter)
     assert report["kid_low"] > max(0, report["kid_floor_high"])
     assert report["coverage"] < 0.9
+
+
+def test_mirrored_copies_show_where_training_mirrors(tmp_path: Path, real: Images) -> None:
+    """The nearest training image is the one that was mirrored."""
+    data = replace(prepared(tmp_path, real), mirrored=True)
+    evaluator = Evaluator(data, config(samples=300, features="random"), torch.device("cpu"))
+    report = evaluator.evaluate(drawing(real[:300, :, ::-1]))
+    assert report["memorisation"] == 1
+    assert [found["example"] for found in report["nearest"]] == list(range(len(report["nearest"])))
 
 
 def test_collapsed_samples_show(tmp_path: Path, real: Images) -> None:

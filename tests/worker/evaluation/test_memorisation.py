@@ -35,6 +35,28 @@ def test_copies_are_memorised_and_new_images_are_not() -> None:
     assert memorisation(draw(500, 2) + 5, real, calibration).share.value == 0
 
 
+def test_mirror_images_of_training_images_are_copies() -> None:
+    """Where training saw them; new images are still about as near as a real one is to another, or to the mirror image of another."""
+    sign = torch.tensor([-1.0, 1, 1, 1, 1, 1])
+    real = draw(2_000, 0)
+    calibration = calibrate(real, 2_000, real * sign)
+    assert calibration is not None
+    seen = torch.cat([real, real * sign])
+    copies = memorisation(real[:500] * sign, seen, calibration)
+    assert copies.share.value == 1
+    assert copies.which.tolist() == list(range(2_000, 2_500))
+    assert memorisation(draw(2_000, 1), seen, calibration).share.value == pytest.approx(0.05, abs=0.02)
+
+
+def test_an_image_is_no_copy_of_its_own_mirror_image() -> None:
+    """Of images that equal theirs the calibration is what it is without them."""
+    real = draw(300, 0)
+    without, beside = calibrate(real, 300), calibrate(real, 300, real)
+    assert without is not None
+    assert beside is not None
+    assert torch.equal(without.others, beside.others)
+
+
 def test_interval_holds_what_new_images_give() -> None:
     """Over forty pairs of sets of one kind, the interval holds 0.05 nearly always: the threshold's own error is in it."""
     held = 0
