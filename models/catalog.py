@@ -5,15 +5,16 @@ import importlib
 import pkgutil
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Union
 
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import models.families
 import models.losses
 from models.config import ConfigError, DataSpec, NetworkOptions, TrainingConfig
 from models.families import FamilySpec
 from models.schedules import TAGS, largest
+from models.unknown import FORBIDDEN, unknown
 
 MOST_ROWS = 10_000  # components in all: each has parameters of its own in every layer, and takes a round of clustering
 
@@ -63,6 +64,19 @@ def parse_network(value: Any) -> NetworkOptions:
     return FAMILIES[family].options.model_validate(value)
 
 
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a part of a config, such as a preset's or a job's, each family with options of its own."""
+    options: Any = Union[tuple(family.options for family in FAMILIES.values())]  # noqa: UP007 - of as many as there are
+    schema, network = TrainingConfig.model_json_schema(), TypeAdapter(options).json_schema()
+    sections = schema.pop("$defs") | network.pop("$defs")
+    del sections[NetworkOptions.__name__]
+    for name, section in {"": schema, **sections}.items():
+        if not name.endswith("Ramp"):  # which replaces a whole number
+            section.pop("required", None)
+    schema["properties"]["network"] = network
+    return schema | {"$defs": sections}
+
+
 def parse_config(document: dict[str, Any]) -> TrainingConfig:
     """A config from its JSON form. Raises ConfigError with every fault and where it lies."""
     faults: list[tuple[str, str]] = []
@@ -72,24 +86,24 @@ def parse_config(document: dict[str, Any]) -> TrainingConfig:
             parse_network(document["network"])
         except ValueError as error:
             if isinstance(error, ValidationError):
-                faults = _faults(error, "/network")
+                faults = _faults(error, "/network", FAMILIES[document["network"]["family"]].options)
             else:
                 faults = [("/network/family", str(error))]
             document["network"] = {"family": next(iter(FAMILIES))}  # stands in, so that the other faults are found too
     try:
         config = TrainingConfig.model_validate(document)
     except ValidationError as error:
-        faults += _faults(error, "")
+        faults += _faults(error, "", TrainingConfig)
     if faults:
         raise ConfigError(faults)
     return config
 
 
-def _faults(error: ValidationError, prefix: str) -> list[tuple[str, str]]:
+def _faults(error: ValidationError, prefix: str, model: type[BaseModel]) -> list[tuple[str, str]]:
     return [
         (
             prefix + "".join(f"/{escaped(part)}" for part in fault["loc"] if part not in TAGS),
-            fault["msg"].removeprefix("Value error, "),
+            unknown(model, fault["loc"]) if fault["type"] == FORBIDDEN else fault["msg"].removeprefix("Value error, "),
         )
         for fault in error.errors(include_url=False, include_context=False)
     ]

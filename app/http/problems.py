@@ -9,6 +9,7 @@ from typing import Any, Literal
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import FieldError, GanvilError, Invalid, InvalidState, NotFound, TooLarge
 from app.schemas.base import Problem, ProblemError
 from models.catalog import escaped
+from models.unknown import FORBIDDEN, unknown
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20  # faults that one answer lists
@@ -120,7 +122,7 @@ async def on_validation_error(request: Request, error: Exception) -> ProblemResp
     if found[0]["type"] == "json_invalid":
         position, reason = found[0]["loc"][-1], found[0]["ctx"]["error"]
         return _bad_request(request, f"The body is not JSON: {reason}, at character {position}.")
-    errors = [_field_error(each, error.body) for each in found[:MAX_ERRORS]]
+    errors = [_field_error(each, error.body, _body_of(request)) for each in found[:MAX_ERRORS]]
     first = errors[0]
     more = f" ({len(found) - 1} more{_where_more(len(found))})" if len(found) > 1 else ""
     return problem(
@@ -137,9 +139,18 @@ def _where_more(found: int) -> str:
     return " in errors" if found <= MAX_ERRORS else f"; errors has the first {MAX_ERRORS}"
 
 
-def _field_error(error: Mapping[str, Any], body: Any) -> ProblemError:
+def _body_of(request: Request) -> type[BaseModel] | None:
+    """The model of the body that the operation takes."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    model = None if field is None else field.field_info.annotation
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _field_error(error: Mapping[str, Any], body: Any, model: type[BaseModel] | None) -> ProblemError:
     place, *path = error["loc"]
     detail = error["msg"].removeprefix("Value error, ")
+    if error["type"] == FORBIDDEN and model is not None:
+        detail = unknown(model, path)
     if isinstance(error["input"], str):
         # Where the length of a text is checked last, pydantic counts "items after validation".
         detail = re.sub(r"\bitem(s?) after validation", r"character\1", detail)

@@ -77,7 +77,7 @@ def check(initial: Initial, network: NetworkOptions, data: DataSpec) -> None:
         differing.append(f"it makes {before} and the data set has {now}")
     if differing:
         detail = f"{initial.model.label} does not fit: {', '.join(differing)}"
-        raise Invalid(f"The job cannot begin with {detail}.", errors=[FieldError("#/initial", detail)])
+        raise Invalid(f"The job cannot begin with this model: {detail}.", errors=[FieldError("#/initial", detail)])
 
 
 def hold(session: Session, initial: Initial | None) -> None:

@@ -63,10 +63,21 @@ def plan(
     preset = presets.DEFAULT_PRESET if preset is None else preset
     chosen, reason = presets.choose_preset(spec, hardware) if preset == presets.AUTO else (preset, None)
     resolved = _resolve(chosen, overrides, spec, budget=budget, seed=seed, hardware=hardware)
+    _check_features(source, resolved)
     if began_with is not None:
         initials.check(began_with, resolved.network, spec)
     total = resolved.budget.total(spec.examples)
     return Plan(source, spec, model, preset, chosen, reason, resolved.model_dump(mode="json"), began_with, total)
+
+
+def _check_features(source: Dataset, config: TrainingConfig) -> None:
+    """Raises Invalid where samples are to be compared by a classifier that the data set does not have."""
+    without = (source.report or {}).get("features")  # why
+    if config.evaluation.features == "classifier" and config.evaluation.samples and without:
+        detail = f"{source.name} has none: {without}; leave it out, or take random"
+        raise Invalid(
+            f"There are no such features. {detail}.", errors=[FieldError("#/config/evaluation/features", detail)]
+        )
 
 
 def extended(session: Session, job: Job, budget: Document) -> tuple[Document, int | None]:

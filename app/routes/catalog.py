@@ -4,8 +4,7 @@ from fastapi import APIRouter
 
 from app.http.routing import StrictRoute
 from app.schemas.operations import Families, Family, Preset, Presets
-from models.catalog import FAMILIES, LOSSES
-from models.config import TrainingConfig
+from models.catalog import FAMILIES, LOSSES, config_schema
 from models.presets import DEFAULT_PRESET, PRESETS
 
 router = APIRouter(prefix="/v1", tags=["catalog"], route_class=StrictRoute)
@@ -15,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["catalog"], route_class=StrictRoute)
 async def list_presets() -> Presets:
     """Named starting points for a job beside `auto`, which picks one of them, and the JSON schema of what its `config` may change in them."""
     found = [Preset.model_validate(each) for each in PRESETS.values()]
-    return Presets(data=found, default=DEFAULT_PRESET, config_schema=TrainingConfig.model_json_schema())
+    return Presets(data=found, default=DEFAULT_PRESET, config_schema=config_schema())
 
 
 @router.get("/families", summary="List network families and losses")

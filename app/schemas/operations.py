@@ -68,7 +68,9 @@ class Presets(View):
 
     data: list[Preset]
     default: str = Field(description="For who names none: `auto` picks one by the data and the hardware.")
-    config_schema: dict[str, Any] = Field(description="JSON schema of a whole `config`.")
+    config_schema: dict[str, Any] = Field(
+        description="JSON schema of a job's `config`, of which any part may be left out."
+    )
 
 
 class Families(View):

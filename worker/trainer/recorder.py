@@ -17,7 +17,7 @@ from worker.trainer import checkpoint
 from worker.trainer.evaluations import Evaluations
 from worker.trainer.grid import write_grid
 from worker.trainer.state import State
-from worker.trainer.timetable import TRAINING_SHARE, Timetable, make_timetable, probed_total
+from worker.trainer.timetable import PROBE_TICK_SECONDS, TRAINING_SHARE, Timetable, make_timetable, probed_total
 from worker.trainer.verdicts import ADVICE, Verdict, check_tick, judge, should_end
 
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
@@ -93,17 +93,19 @@ class Recorder:
         if timetable.due(seen, timetable.checkpoint):
             timetable = self._correct(state, timetable)
         means = self._means(state)
+        now = (seen, time.monotonic())
         report: dict[str, Any] | None = None
         if self._config.evaluation.samples and timetable.due(seen, timetable.evaluation):
             report = self._evaluations.evaluate(state)
         if report is not None:
             timetable = self._judge(state, timetable)
-        if timetable.due(seen, timetable.tick):
-            self._metrics(state, timetable, means)
+        if timetable.due(seen, timetable.tick) and (timetable.total or now[1] - self._ticked[1] >= PROBE_TICK_SECONDS):
+            self._metrics(state, timetable, means, now)
         if timetable.due(seen, timetable.grid):
             self._grid(state)
         if timetable.due(seen, timetable.checkpoint) or report is not None:  # what was measured can be published
             self._checkpoint(state, report)
+        self._ticked = (self._ticked[0], self._ticked[1] + time.monotonic() - now[1])  # the speed is that of training
         return timetable
 
     def diverged(self, state: State, message: str, figures: dict[str, float | None]) -> None:
@@ -134,7 +136,8 @@ class Recorder:
             return timetable
         if self._warm is None:
             self._warm = now
-            return timetable
+            if self._log.elapsed_seconds < budget:
+                return timetable
         speed = _rate(self._warm, now)
         share = TRAINING_SHARE if self._config.evaluation.samples else 1.0
         state.examples_total = probed_total(budget * share, self._log.elapsed_seconds, state.examples_seen, speed)
@@ -173,9 +176,10 @@ class Recorder:
         return timetable.ending(state.examples_seen, self._config.batch_size)
 
     def _say(self, state: State, verdict: Verdict) -> None:
-        """Only when it is another one."""
-        if verdict.verdict != self._verdict:
-            self._verdict = verdict.verdict
+        """Only when it is another one, or as good for another reason; of the others, the sentence has figures in it."""
+        said = verdict.message if verdict.verdict == "healthy" else verdict.verdict
+        if said != self._verdict:
+            self._verdict = said
             self._log.write("verdict", state.examples_seen, **vars(verdict))
 
     def _means(self, state: State) -> dict[str, float]:
@@ -184,8 +188,7 @@ class Recorder:
         check_tick(means, state.examples_seen / self._config.batch_size)
         return means
 
-    def _metrics(self, state: State, timetable: Timetable, means: dict[str, float]) -> None:
-        now = (state.examples_seen, time.monotonic())
+    def _metrics(self, state: State, timetable: Timetable, means: dict[str, float], now: tuple[int, float]) -> None:
         overall = _rate(self._began, now)
         self._log.write(
             "metrics",

@@ -108,9 +108,13 @@ def _alike(one: Report, other: Report) -> bool:
 def _healthy(report: Report) -> Verdict:
     figures = {name: report[name] for name in ("kid", "coverage", "spread", "duplicates")}
     if within_floor(report):
-        message = "Training goes well: KID is no higher than that of real images, and cannot show anything better."
+        message = "KID is no higher than that of real images, and cannot show anything better."
         return Verdict("healthy", message, figures | {"kid_floor_high": report["kid_floor_high"]})
-    return Verdict("healthy", "Training goes well.", figures)
+    if report["examples_seen"] < LEARNED:
+        return Verdict("healthy", f"Too early to tell: few generators show much before {LEARNED:,} examples.", figures)
+    return Verdict(
+        "healthy", "Nothing is wrong. How near the samples come to the data is told by KID and coverage.", figures
+    )
 
 
 def within_floor(report: Report) -> bool:

@@ -115,6 +115,19 @@ def test_only_a_ready_data_set_trains(
         jobs.submit(session, dataset=make_dataset(session, **columns).id)
 
 
+def test_features_that_the_data_do_not_have_are_refused(database: Database) -> None:
+    """With the reason that their preparation gave, unless nothing is measured."""
+    with database.writing() as session:
+        report = {"features": "no classifier was trained: too few images"}
+        dataset = make_dataset(session, report=report)
+        for settings in ({"features": "random"}, {"features": "auto"}, {"features": "classifier", "samples": 0}):
+            jobs.plan(session, dataset=dataset.id, config={"evaluation": settings})
+        with pytest.raises(Invalid, match="too few images") as refused:
+            jobs.plan(session, dataset=dataset.id, config={"evaluation": {"features": "classifier"}})
+        assert [error.pointer for error in refused.value.errors] == ["#/config/evaluation/features"]
+        jobs.plan(session, dataset=make_dataset(session).id, config={"evaluation": {"features": "classifier"}})
+
+
 def test_an_unknown_data_set_is_not_found(database: Database) -> None:
     """A data set that nobody made is NotFound."""
     with database.writing() as session, pytest.raises(NotFound):

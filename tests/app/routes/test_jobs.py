@@ -132,6 +132,23 @@ def test_bad_submissions_name_the_field(refusing: Client, change, status, pointe
 
 
 @pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({"budgets": {"examples": 5}}, "budget, config, dataset"),
+        ({"budget": {"minutes": 5}}, "epochs, examples, seconds"),
+        ({"config": {"batchsize": 10}}, "augment, batch_size, budget"),
+        ({"config": {"network": {"family": "dcgan", "widht": 8}}}, "max_width, width, z_dim"),
+        ({"config": {"optimizer": {"lr": 0.1}}}, "beta1, beta2, discriminator_lr, generator_lr"),
+        ({"config": {"optimizer": {"generator_lr": {"start": 1e-3, "stop": 1e-4}}}}, "end, hold, over, start"),
+    ],
+)
+def test_a_misspelt_name_is_told_those_that_there_are(refusing: Client, change: dict, known: str) -> None:
+    """In the request, and anywhere in the config."""
+    details = [error["detail"] for error in refusing.post("/v1/jobs", json=REQUEST | change).json()["errors"]]
+    assert any(detail.startswith("unknown here, where there is ") and known in detail for detail in details), details
+
+
+@pytest.mark.parametrize(
     "literal", ["NaN", "1e999", "Infinity", '"\\ud800"', "[" * 40 + "]" * 40, '{"a":' * 40 + "1" + "}" * 40, str(2**64)]
 )
 def test_what_json_cannot_hold_is_refused(refusing: Client, literal) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 
+import jsonschema
 import pytest
 from fastapi import FastAPI
 from httpx import Client
@@ -74,7 +75,13 @@ def test_the_catalog(caller: Client) -> None:
     """Every preset, family and loss that exists, with the JSON schema of what they take."""
     presets = caller.get("/v1/presets").json()
     assert [preset["name"] for preset in presets["data"]] == list(PRESETS)
-    assert "batch_size" in presets["config_schema"]["properties"]
+    schema = presets["config_schema"]
+    for preset in presets["data"]:
+        for part in (preset["config"], preset["few"], preset["cuda"] or {}):
+            jsonschema.validate(part, schema)
+    for wrong in ({"batchsize": 10}, {"network": {"widht": 32}}, {"optimizer": {"generator_lr": {"start": 1e-3}}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
     families = caller.get("/v1/families").json()
     assert [family["name"] for family in families["data"]] == list(FAMILIES)
     assert all("z_dim" in family["options"]["properties"] for family in families["data"])

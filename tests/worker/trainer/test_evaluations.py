@@ -34,13 +34,13 @@ def verdicts(run: Path) -> list[str]:
 
 
 def test_a_healthy_run_is_called_healthy(tmp_path: Path, data: Path) -> None:
-    """Evaluated with each checkpoint, whose file carries the numbers; one verdict, with a sentence and figures."""
+    """Evaluated with each checkpoint, whose file carries the numbers; one verdict, with sentences and figures."""
     run = run_here(tmp_path, data, **MEASURED, budget={"examples": 1600})
     reports = events(run, "evaluation")
     assert [event["examples_seen"] for event in reports] == [320, 640, 960, 1280, 1600]
-    assert verdicts(run) == ["healthy"]
+    assert set(verdicts(run)) == {"healthy"}
     said = events(run, "verdict")[0]["data"]
-    assert said["message"].startswith("Training goes well")
+    assert said["message"].startswith("Too early to tell")
     assert {"kid", "coverage", "spread"} <= said["figures"].keys()
     assert [event["data"]["kid"] for event in events(run, "checkpoint")] == [event["data"]["kid"] for event in reports]
     assert read_info(newest(run)).metrics["coverage"] == reports[-1]["data"]["coverage"]

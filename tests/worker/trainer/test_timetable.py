@@ -43,12 +43,12 @@ def test_a_budget_in_seconds_has_no_end_before_it_was_probed() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "elapsed", "seen", "speed", "total"),
-    [(100, 4.9, 4_000, 1000, None), (100, 5, 4_000, 1000, 99_000), (2, 0.1, 10, 50, None), (2, 0.5, 10, 50, 85), (1, 9, 800, 100, 1)],
+    [(100, 4.9, 4_000, 1000, None), (100, 5, 4_000, 1000, 99_000), (2, 0.1, 10, 50, None), (2, 0.5, 10, 50, 85), (1, 9, 800, 100, 800)],
 )  # fmt: skip
 def test_the_probe_extrapolates_the_speed(
     seconds: float, elapsed: float, seen: int, speed: float, total: int | None
 ) -> None:
-    """After a twentieth to a tenth of the time, what is left is filled at the speed of now."""
+    """After a twentieth to a tenth of the time, what is left is filled at the speed of now; where none is left, it ends."""
     assert probed_total(seconds, elapsed, seen, speed) == total
 
 

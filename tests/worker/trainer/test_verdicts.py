@@ -62,8 +62,23 @@ def test_samples_that_are_all_alike_are_a_collapse(changes: dict[str, float]) ->
     assert found.figures.items() >= changes.items()
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "Nothing is wrong."),
+        ({"examples_seen": 3_000}, "Too early to tell"),
+        ({"kid": 0.0}, "KID is no higher"),
+    ],
+)
+def test_a_healthy_run_is_not_praised_for_nothing(changes: dict[str, Any], sentence: str) -> None:
+    """What is good is said only where KID says so, and of a run that has hardly begun nothing."""
+    found = judge([report(**changes)], Stopping(), "Try this.")
+    assert found.verdict == "healthy"
+    assert found.message.startswith(sentence)
+
+
 def test_what_has_not_learned_yet_is_not_called_collapsed() -> None:
-    """The first samples of a run are always alike."""
+    """The first samples of a run are always alike; that they may still be is said."""
     assert verdict(report(spread=0.01, examples_seen=3_000)) == "healthy"
 
 
