@@ -161,9 +161,11 @@ def test_epochs_are_counted(tmp_path: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.01])
 def test_budget_shorter_than_its_probe_still_gives_a_model(tmp_path: Path, data: Path, seconds: float) -> None:
-    """A budget in seconds that is over before the speed is known ends with a checkpoint, like any other."""
+    """A budget in seconds that is over before the speed is known ends after its first step, with a checkpoint like any other."""
     run = run_here(tmp_path, data, budget={"seconds": seconds})
     assert [line["kind"] for line in events(run)][-2:] == ["checkpoint", "finished"]
+    assert [line["examples_seen"] for line in events(run, "checkpoint", "finished")] == [8, 8]
+    assert events(run, "metrics")[-1]["data"]["examples_total"] == 8
 
 
 def test_seconds_become_a_total(tmp_path: Path, data: Path) -> None:
