@@ -18,7 +18,7 @@ SPARE = 10  # eigenvectors beyond those wanted, which come out the sooner for it
 SWEEPS = 5  # of subspace iteration, each as many products
 PRODUCTS = 5
 MOST_CLUSTERS = 500  # for which there is time for eigenvectors
-MOST_DISTANCES = 600_000_000  # from the other points to these
+REPRESENTATIVES = 20  # of each cluster, which the other points are compared with
 AT_ONCE = 2**22  # distances that are looked at together
 _STARTING = 2**32  # its place in the stream
 
@@ -27,8 +27,8 @@ def spectral_clusters(points: Tensor, k: int) -> Tensor:
     """int64 [n], 0 to k - 1, of float32 [n, d]: by Ng, Jordan and Weiss 2001, on a graph of nearest neighbours.
 
     Clusters may have any shape, as long as the way from one of its points to the next is short. Of more than MOST_FITTED points,
-    the others are of the cluster of the nearest one of these, or of as many of these as MOST_DISTANCES allow. Points too few for
-    a graph are clustered by k-means, and so are those of more than MOST_CLUSTERS.
+    the others are of the cluster whose nearest part is nearest, each being in REPRESENTATIVES parts. Points too few for a graph
+    are clustered by k-means, and so are those of more than MOST_CLUSTERS.
     """
     fitted = points[torch.from_numpy(drawn(len(points), MOST_FITTED))]
     if k > MOST_CLUSTERS or len(fitted) < 2 * (k + SPARE):
@@ -36,8 +36,9 @@ def spectral_clusters(points: Tensor, k: int) -> Tensor:
     found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), k)), k)
     if len(points) == len(fitted):
         return found
-    near = torch.from_numpy(drawn(len(fitted), max(k, MOST_DISTANCES // len(points))))
-    return found[near[_nearest(points, fitted[near])]]
+    parts = [_means(fitted[found == cluster], REPRESENTATIVES) for cluster in range(k)]
+    clusters = torch.arange(k).repeat_interleave(torch.tensor([len(part) for part in parts]))
+    return clusters[_nearest(points, torch.cat(parts))]
 
 
 def _affinity(points: Tensor) -> Tensor:
@@ -70,15 +71,22 @@ def _leading_eigenvectors(matrix: Tensor, k: int) -> Tensor:
 
 
 def k_means(points: Tensor, k: int) -> Tensor:
-    """int16 [n]: the nearest of k means of float32 [n, d], by Lloyd's rounds from k-means++ (Arthur and Vassilvitskii 2007)."""
-    some = points[torch.from_numpy(drawn(len(points), MOST_FITTED))]
-    means = _first_means(some, k)
+    """int64 [n]: the nearest of k means of float32 [n, d]."""
+    return _nearest(points, _means(points[torch.from_numpy(drawn(len(points), MOST_FITTED))], k))
+
+
+def _means(points: Tensor, k: int) -> Tensor:
+    """float32 [k, d], by Lloyd's rounds from k-means++ (Arthur and Vassilvitskii 2007); as many as there are points, if fewer."""
+    k = min(k, len(points))
+    if k == 0:
+        return points
+    means = _first_means(points, k)
     for _ in range(ROUNDS):
-        nearest = _nearest(some, means)
+        nearest = _nearest(points, means)
         counts = torch.bincount(nearest, minlength=k)[:, None]
-        sums = torch.zeros_like(means).index_add_(0, nearest, some)
+        sums = torch.zeros_like(means).index_add_(0, nearest, points)
         means = torch.where(counts > 0, sums / counts.clamp(min=1), means)
-    return _nearest(points, means)
+    return means
 
 
 def _first_means(points: Tensor, k: int) -> Tensor:
