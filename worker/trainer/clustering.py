@@ -11,14 +11,14 @@ from torch.nn.functional import normalize
 from models.randomness import Purpose, normals, uniform_bits
 
 SEED = 0
-MOST_FITTED = 10_000  # points that clusters are found among
+MOST_FITTED = 20_000  # points that clusters are found among
 ROUNDS = 20  # of Lloyd's
 NEIGHBOURS = 10
 SPARE = 10  # eigenvectors beyond those wanted, which come out the sooner for it
 SWEEPS = 5  # of subspace iteration, each as many products
 PRODUCTS = 5
 MOST_CLUSTERS = 500  # for which there is time for eigenvectors
-REPRESENTATIVES = 20  # of each cluster, which the other points are compared with
+REPRESENTATIVES = 50  # of each cluster, which the other points are compared with
 AT_ONCE = 2**22  # distances that are looked at together
 _STARTING = 2**32  # its place in the stream
 
