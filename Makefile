@@ -33,7 +33,7 @@ up: $(STAMP) ## Run the service on this machine (Ctrl-C stops it)
 
 # The exit status 5 says that none of the tests that were asked for is of this kind.
 test: $(STAMP) ## The whole test suite; PYTEST_ARGS="..." narrows it
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST_ARGS) || test $$? = 5
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not alone" $(PYTEST_ARGS) || test $$? = 5
 	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) || test $$? = 5
 
 check: $(STAMP) ## Lint, format, types, import rules, house rules

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Union
@@ -64,6 +65,7 @@ def parse_network(value: Any) -> NetworkOptions:
     return FAMILIES[family].options.model_validate(value)
 
 
+@cache
 def config_schema() -> dict[str, Any]:
     """The JSON schema of a part of a config, such as a preset's or a job's, each family with options of its own."""
     options: Any = Union[tuple(family.options for family in FAMILIES.values())]  # noqa: UP007 - of as many as there are

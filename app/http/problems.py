@@ -149,7 +149,7 @@ def _body_of(request: Request) -> type[BaseModel] | None:
 def _field_error(error: Mapping[str, Any], body: Any, model: type[BaseModel] | None) -> ProblemError:
     place, *path = error["loc"]
     detail = error["msg"].removeprefix("Value error, ")
-    if error["type"] == FORBIDDEN and model is not None:
+    if error["type"] == FORBIDDEN and place == "body" and model is not None:
         detail = unknown(model, path)
     if isinstance(error["input"], str):
         # Where the length of a text is checked last, pydantic counts "items after validation".

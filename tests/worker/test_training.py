@@ -46,7 +46,7 @@ def events(service: Service, job_id: str, kind: str) -> list[dict[str, Any]]:
 def stop_after(service: Service, job_id: str, examples: int) -> None:
     """Train until a checkpoint after so many examples is recorded, then have this worker end."""
     threading.Thread(
-        target=lambda: (wait_until(lambda: seen(service, job_id) >= examples), service.stopping.set())
+        target=lambda: (wait_until(lambda: seen(service, job_id) >= examples, seconds=90), service.stopping.set())
     ).start()
     assert train_next(service, {})
     service.stopping.clear()

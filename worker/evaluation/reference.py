@@ -1,4 +1,6 @@
-"""The real images that samples are measured against, and how these lie among themselves. The same for every run on the same data."""
+"""The real images that samples are measured against, and how these lie among themselves. The same for every run that learns from the
+same data and mirrors it or not.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +115,7 @@ def make_reference(
         images = data.examples[rows[first : first + BATCH]]
         embedded.append(features(images))
         if data.mirrored:
+            between()
             mirrored.append(features(images[:, :, ::-1]))
     labels = torch.from_numpy(data.labels[rows]).to(device)
     return Reference(rows, torch.cat(embedded), labels, samples, torch.cat(mirrored) if data.mirrored else None)

@@ -18,25 +18,27 @@ SPARE = 10  # eigenvectors beyond those wanted, which come out the sooner for it
 SWEEPS = 5  # of subspace iteration, each as many products
 PRODUCTS = 5
 MOST_CLUSTERS = 500  # for which there is time for eigenvectors
-REPRESENTATIVES = 20  # of each cluster, which the other points are compared with
+PARTS = 20  # of each cluster, which the other points are compared with
+MOST_PARTS = 2_000  # of all
 AT_ONCE = 2**22  # distances that are looked at together
 _STARTING = 2**32  # its place in the stream
 
 
-def spectral_clusters(points: Tensor, k: int) -> Tensor:
+def spectral_clusters(points: Tensor, k: int, most_fitted: int = MOST_FITTED) -> Tensor:
     """int64 [n], 0 to k - 1, of float32 [n, d]: by Ng, Jordan and Weiss 2001, on a graph of nearest neighbours.
 
-    Clusters may have any shape, as long as the way from one of its points to the next is short. Of more than MOST_FITTED points,
-    the others are of the cluster whose nearest part is nearest, each being in REPRESENTATIVES parts. Points too few for a graph
-    are clustered by k-means, and so are those of more than MOST_CLUSTERS.
+    Clusters may have any shape, as long as the way from one of its points to the next is short. Of more than `most_fitted` points,
+    the others are of the cluster whose nearest part is nearest. Points too few for a graph are clustered by k-means, and so are
+    those of more than MOST_CLUSTERS.
     """
-    fitted = points[torch.from_numpy(drawn(len(points), MOST_FITTED))]
+    fitted = points[torch.from_numpy(drawn(len(points), most_fitted))]
     if k > MOST_CLUSTERS or len(fitted) < 2 * (k + SPARE):
         return k_means(points, k)
     found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), k)), k)
     if len(points) == len(fitted):
         return found
-    parts = [_means(fitted[found == cluster], REPRESENTATIVES) for cluster in range(k)]
+    each = max(1, min(PARTS, MOST_PARTS // k))
+    parts = [_means(fitted[found == cluster], each) for cluster in range(k)]
     clusters = torch.arange(k).repeat_interleave(torch.tensor([len(part) for part in parts]))
     return clusters[_nearest(points, torch.cat(parts))]
 
@@ -44,7 +46,9 @@ def spectral_clusters(points: Tensor, k: int) -> Tensor:
 def _affinity(points: Tensor) -> Tensor:
     """Sparse [n, n], of eigenvalues up to 1: D^-1/2 W D^-1/2, where W joins points to their nearest, and D sums its rows."""
     n, count = len(points), min(NEIGHBOURS, len(points) - 1)
-    near = torch.cat([distances.topk(count + 1, largest=False).indices for distances in _distances(points, points)])
+    near = torch.empty(n, count + 1, dtype=torch.int64)
+    for rows, distances in _distances(points, points):
+        near[rows] = distances.topk(count + 1, largest=False).indices
     one = torch.arange(n).repeat_interleave(count + 1)
     other = near.flatten()
     one, other = one[one != other], other[one != other]
@@ -103,14 +107,19 @@ def _first_means(points: Tensor, k: int) -> Tensor:
 
 def _nearest(points: Tensor, others: Tensor) -> Tensor:
     """int64 [n]: which of the others [m, d] is nearest."""
-    return torch.cat([distances.argmin(dim=1) for distances in _distances(points, others)])
+    found = torch.empty(len(points), dtype=torch.int64)
+    for rows, distances in _distances(points, others):
+        found[rows] = distances.argmin(dim=1)
+    return found
 
 
-def _distances(points: Tensor, others: Tensor) -> Iterator[Tensor]:
-    """[some, m] at a time: squared, of each point to each of the others, less the point's own square."""
-    lengths = others.square().sum(dim=1)
-    for some in torch.split(points, max(1, AT_ONCE // len(others))):
-        yield torch.addmm(lengths, some, others.T, alpha=-2)
+def _distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows at a time, and [some, m] until the next: squared, of each point to each of the others, less the point's own square."""
+    lengths, size = others.square().sum(dim=1), max(1, AT_ONCE // len(others))
+    held = torch.empty(min(size, len(points)), len(others))
+    for first in range(0, len(points), size):
+        some = points[first : first + size]
+        yield slice(first, first + size), torch.addmm(lengths, some, others.T, alpha=-2, out=held[: len(some)])
 
 
 def drawn(n: int, most: int) -> npt.NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """The components of the data: spectral clusters of the principal components of the pixels, within each class.
 
 Coarse as these features are, an image and its nearest ones mostly show the same thing, and from neighbour to neighbour a cluster
-follows it through all the shapes that it takes. The same data are always divided alike, whatever the seed of the run.
+follows it through all the shapes that it takes. The same data are divided alike by every run on one machine, whatever its seed.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from torch import Tensor
 from models.components import Division
 from models.config import TrainingConfig
 from worker.data.prepared import Data
-from worker.trainer.clustering import drawn, spectral_clusters
+from worker.trainer.clustering import MOST_CLUSTERS, MOST_FITTED, drawn, k_means, spectral_clusters
 
 MOST_VALUES = 1_024  # of an image, which is averaged down to no more
 DIMENSIONS = 48
-MOST_FITTED = 10_000  # images that principal components are taken from
+MOST_LOOKED_AT = 10_000  # images that principal components are taken from
 AT_A_TIME = 4_096
 
 Numbers = npt.NDArray[np.int16]
@@ -50,16 +50,21 @@ def find_components(data: Data, labels: npt.NDArray[np.int64], per_class: int) -
     """int16 [N], from 0 to per_class - 1; 0 for examples without a label."""
     features = principal_components(data)
     found = np.zeros(len(labels), np.int16)
-    for label in np.unique(labels[labels >= 0]):
-        rows = np.flatnonzero(labels == label)
-        found[rows] = spectral_clusters(features[torch.from_numpy(rows)], per_class).numpy()
+    names = np.unique(labels[labels >= 0])
+    for name in names:
+        rows = np.flatnonzero(labels == name)
+        points = features[torch.from_numpy(rows)]
+        if len(names) * per_class > MOST_CLUSTERS:
+            found[rows] = k_means(points, per_class).numpy()
+        else:
+            found[rows] = spectral_clusters(points, per_class, MOST_FITTED // len(names)).numpy()
     return found
 
 
 def principal_components(data: Data) -> Tensor:
     """float32 [N, at most DIMENSIONS] of all the images, along the axes in which some of them differ most."""
     starts = range(0, len(data.examples), AT_A_TIME)
-    some = drawn(len(data.examples), MOST_FITTED)
+    some = drawn(len(data.examples), MOST_LOOKED_AT)
     fitted = torch.cat(
         [_values(data.examples[some[start : start + AT_A_TIME]]) for start in range(0, len(some), AT_A_TIME)]
     )

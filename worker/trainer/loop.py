@@ -48,11 +48,13 @@ def train(
         engine = choose_engine(config, ranks.world)
         with engine.activated():
             saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
+            began = log.elapsed_seconds
             data = replace(
                 data,
                 division=ranks.leader(lambda: divide(config, data, resume.components(saved))),
                 mirrored=ranks.leader(lambda: is_mirrored(config, data, resume.mirrored(saved))),
             )
+            log.count_from(began)  # a budget in seconds is for training
             record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
 
             fresh_run = saved is None

@@ -20,7 +20,7 @@ from worker.trainer.division import class_of
 
 SEED = 0
 _DRAWING = 2**33  # its place in the stream
-MOST = 2_000  # images that are looked at
+MOST = 2_000  # images that are looked at, or of many classes twice as many
 LEAST = 40  # of a class, to say anything about it
 TOLD = 0.6  # the share of images that is told from its mirror image where left and right differ; 0.5 is chance
 DEVIATIONS = 3  # by which it also is more than chance
@@ -38,10 +38,16 @@ def is_mirrored(config: TrainingConfig, data: Data, before: bool | None) -> bool
 
 @torch.no_grad()
 def looks_the_same(examples: npt.NDArray[np.uint8], classes: npt.NDArray[np.int64]) -> bool:
-    """Whether images [N, H, W, C] of each of these classes [N] look like mirror images of such; False where there are too few."""
+    """Whether images [N, H, W, C] of each of these classes [N] (-1 without one) look like mirror images of such.
+
+    False where a class has too few of them, and where there are too many classes to ask.
+    """
+    names = np.unique(classes[classes >= 0])
+    if not 0 < len(names) * LEAST <= 2 * MOST:
+        return False
     bits = uniform_bits(SEED, _DRAWING, Purpose.SUBSET, len(examples))[0]
-    some = np.argsort(bits, kind="stable")[:MOST]
-    kinds = [some[classes[some] == name] for name in np.unique(classes)]
+    drawn, each = np.argsort(bits, kind="stable"), max(LEAST, MOST // len(names))
+    kinds = [drawn[classes[drawn] == name][:each] for name in names]
     return min(map(len, kinds)) >= LEAST and not any(_is_told(examples, rows) for rows in kinds)
 
 

@@ -43,6 +43,7 @@ class Recorder:
         self._run_dir = run_dir
         self._log = log
         self._verdict = ""
+        self._said: set[str] = set()  # of healthy runs, so that one near a bound does not go to and fro
         self._saved_at = 0  # examples_seen of the newest checkpoint
         self._began = self._ticked = self._checked = (0, 0.0)  # (examples_seen, monotonic seconds)
         self._warm: tuple[int, float] | None = None  # where the measuring of a budget in seconds began
@@ -138,9 +139,10 @@ class Recorder:
             self._warm = now
             if self._log.elapsed_seconds < budget:
                 return timetable
-        speed = _rate(self._warm, now)
+        speed, probed = _rate(self._warm, now), now[1] - self._began[1]
         share = TRAINING_SHARE if self._config.evaluation.samples else 1.0
-        state.examples_total = probed_total(budget * share, self._log.elapsed_seconds, state.examples_seen, speed)
+        elapsed = self._log.elapsed_seconds
+        state.examples_total = probed_total(budget * share, elapsed, probed, state.examples_seen, speed)
         return make_timetable(self._config, self._data.spec.examples, state.examples_total, state.generator_bytes)
 
     def _correct(self, state: State, timetable: Timetable) -> Timetable:
@@ -176,10 +178,13 @@ class Recorder:
         return timetable.ending(state.examples_seen, self._config.batch_size)
 
     def _say(self, state: State, verdict: Verdict) -> None:
-        """Only when it is another one, or as good for another reason; of the others, the sentence has figures in it."""
-        said = verdict.message if verdict.verdict == "healthy" else verdict.verdict
-        if said != self._verdict:
-            self._verdict = said
+        """Only when it is another one, or as good for a new reason; of the others, the sentence has figures in it."""
+        said = verdict.message if verdict.verdict == "healthy" else ""
+        if verdict.verdict != self._verdict:
+            self._said.clear()
+        if verdict.verdict != self._verdict or said not in self._said:
+            self._verdict = verdict.verdict
+            self._said.add(said)
             self._log.write("verdict", state.examples_seen, **vars(verdict))
 
     def _means(self, state: State) -> dict[str, float]:

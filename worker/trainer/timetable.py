@@ -5,7 +5,7 @@ from typing import Self
 
 from models.config import MAX_EXAMPLES, TrainingConfig
 
-PROBE_BATCHES = 1  # to a tick, before the end is known
+PROBE_BATCHES = 2  # to a tick, before the end is known
 PROBE_TICK_SECONDS = 1.0  # between two that are told
 PROBE_SECONDS = 5.0
 PROBE_SHARE = 0.1  # of a budget in seconds that is shorter than ten probes
@@ -88,9 +88,11 @@ def make_timetable(
     )
 
 
-def probed_total(seconds: float, elapsed_seconds: float, examples_seen: int, examples_per_second: float) -> int | None:
+def probed_total(
+    seconds: float, elapsed_seconds: float, probed_seconds: float, examples_seen: int, examples_per_second: float
+) -> int | None:
     """How many examples fit into a budget of so many seconds, at this speed from now on; None while it is too early to say."""
-    if elapsed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
+    if elapsed_seconds < seconds and probed_seconds < min(PROBE_SECONDS, PROBE_SHARE * seconds):
         return None
     return max(1, examples_seen + round(max(0.0, seconds - elapsed_seconds) * examples_per_second))
 

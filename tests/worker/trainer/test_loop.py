@@ -15,6 +15,7 @@ from tests.worker.runs import config, events, means, newest, prepare, run_here, 
 from worker.data.prepared import open_data
 from worker.engine import choose_engine
 from worker.runlog import RunLog
+from worker.trainer import loop
 from worker.trainer.failure import TrainingFailed
 from worker.trainer.loop import train
 from worker.trainer.state import State
@@ -161,11 +162,19 @@ def test_epochs_are_counted(tmp_path: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.01])
 def test_budget_shorter_than_its_probe_still_gives_a_model(tmp_path: Path, data: Path, seconds: float) -> None:
-    """A budget in seconds that is over before the speed is known ends after its first step, with a checkpoint like any other."""
+    """A budget in seconds that is over before the speed is known ends at its first tick, with a checkpoint like any other."""
     run = run_here(tmp_path, data, budget={"seconds": seconds})
     assert [line["kind"] for line in events(run)][-2:] == ["checkpoint", "finished"]
-    assert [line["examples_seen"] for line in events(run, "checkpoint", "finished")] == [8, 8]
-    assert events(run, "metrics")[-1]["data"]["examples_total"] == 8
+    assert [line["examples_seen"] for line in events(run, "checkpoint", "finished")] == [16, 16]
+    assert events(run, "metrics")[-1]["data"]["examples_total"] == 16
+
+
+def test_a_budget_in_seconds_is_for_training(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looking at the data takes before is not taken from it, nor is it time in which the speed was measured."""
+    monkeypatch.setattr(loop, "divide", lambda *_: time.sleep(3))
+    run = run_here(tmp_path, data, budget={"seconds": 2.0})
+    assert events(run)[-1]["examples_seen"] > 16
+    assert events(run, "started")[0]["elapsed_seconds"] < 2
 
 
 def test_seconds_become_a_total(tmp_path: Path, data: Path) -> None:

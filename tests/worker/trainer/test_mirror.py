@@ -56,6 +56,18 @@ def test_of_too_few_nothing_is_known() -> None:
     assert looks_the_same(images, of_one(images))
     assert not looks_the_same(images[1:], of_one(images[1:]))
     assert not looks_the_same(images, np.arange(LEAST))
+    assert not looks_the_same(images, np.full(LEAST, -1))
+
+
+def test_each_of_many_classes_is_asked() -> None:
+    """However many images there are of the others; images without a class have no say."""
+    images = np.random.default_rng(0).integers(0, 256, (3_000, 8, 8, 1)).astype(np.uint8)
+    classes = np.minimum(np.arange(3_000) // LEAST, 50)
+    assert looks_the_same(images, classes)
+    assert looks_the_same(images, np.where(np.arange(3_000) == 2_999, -1, classes))
+    last = classes == 49
+    images[last] = IMAGES[DIGITS.target == 5][: last.sum()]
+    assert not looks_the_same(images, classes)
 
 
 def test_whoever_knows_is_asked_first(tmp_path: Path) -> None:

@@ -42,14 +42,15 @@ def test_a_budget_in_seconds_has_no_end_before_it_was_probed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "elapsed", "seen", "speed", "total"),
-    [(100, 4.9, 4_000, 1000, None), (100, 5, 4_000, 1000, 99_000), (2, 0.1, 10, 50, None), (2, 0.5, 10, 50, 85), (1, 9, 800, 100, 800)],
+    ("seconds", "elapsed", "probed", "seen", "speed", "total"),
+    [(100, 9, 4.9, 4_000, 1000, None), (100, 9, 5, 4_000, 1000, 95_000), (2, 0.4, 0.1, 10, 50, None), (2, 0.5, 0.3, 10, 50, 85),
+     (1, 9, 0, 800, 100, 800)],
 )  # fmt: skip
 def test_the_probe_extrapolates_the_speed(
-    seconds: float, elapsed: float, seen: int, speed: float, total: int | None
+    seconds: float, elapsed: float, probed: float, seen: int, speed: float, total: int | None
 ) -> None:
     """After a twentieth to a tenth of the time, what is left is filled at the speed of now; where none is left, it ends."""
-    assert probed_total(seconds, elapsed, seen, speed) == total
+    assert probed_total(seconds, elapsed, probed, seen, speed) == total
 
 
 def test_a_schedule_cannot_fill_the_disk() -> None:
