@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from models.randomness import Purpose, normals, uniform_bits
 
@@ -14,8 +14,8 @@ SEED = 0
 MOST_FITTED = 20_000  # points that clusters are found among
 ROUNDS = 20  # of Lloyd's
 NEIGHBOURS = 10
-SPARE = 10  # eigenvectors beyond those wanted, which come out the sooner for it
-SWEEPS = 5  # of subspace iteration, each as many products
+SPARE = 50  # directions beyond those wanted, which come out the sooner for it
+SWEEPS = 10  # of subspace iteration, each as many products
 PRODUCTS = 5
 MOST_CLUSTERS = 500  # for which there is time for eigenvectors
 PARTS = 20  # of each cluster, which the other points are compared with
@@ -34,7 +34,8 @@ def spectral_clusters(points: Tensor, k: int, most_fitted: int = MOST_FITTED) ->
     fitted = points[torch.from_numpy(drawn(len(points), most_fitted))]
     if k > MOST_CLUSTERS or len(fitted) < 2 * (k + SPARE):
         return k_means(points, k)
-    found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), k)), k)
+    start = one_hot(k_means(fitted, k), k).float()
+    found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), start)), k)
     if len(points) == len(fitted):
         return found
     each = max(1, min(PARTS, MOST_PARTS // k))
@@ -58,13 +59,15 @@ def _affinity(points: Tensor) -> Tensor:
     return torch.sparse_coo_tensor(both, weights, (n, n), check_invariants=False).coalesce()
 
 
-def _leading_eigenvectors(matrix: Tensor, k: int) -> Tensor:
+def _leading_eigenvectors(matrix: Tensor, start: Tensor) -> Tensor:
     """float32 [n, k]: about the space of those with the greatest eigenvalues, by subspace iteration (Golub and Van Loan, 8.2.4).
 
-    It needs not be exact, and clusters are no better for it.
+    From `start` [n, k], such as the clusters that k-means finds: what lies so far apart that the graph does not join it is told
+    apart by these already, where random vectors would take very long to. It needs not be exact, and clusters are no better for it.
     """
-    n = matrix.shape[0]
-    space: Tensor = torch.from_numpy(normals(SEED, _STARTING + np.arange(n), Purpose.DIVISION, k + SPARE))
+    n, k = start.shape
+    spare = torch.from_numpy(normals(SEED, _STARTING + np.arange(n), Purpose.DIVISION, SPARE))
+    space = torch.cat([start, spare], dim=1)
     for _ in range(SWEEPS):
         for _ in range(PRODUCTS):
             space = (space + matrix @ space) / 2  # whose eigenvalues are from 0 to 1: no negative one comes first

@@ -49,10 +49,9 @@ def test_clusters_may_have_any_shape() -> None:
     assert purity(k_means(rings(), 2), np.repeat([0, 1], 200)) < 0.8
 
 
-def test_points_that_it_was_not_fitted_to_are_of_the_nearest_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_that_it_was_not_fitted_to_are_of_the_nearest_part() -> None:
     """Each cluster is in parts, because it may have any shape."""
-    monkeypatch.setattr(clustering, "MOST_FITTED", 150)
-    assert purity(spectral_clusters(rings(), 2), np.repeat([0, 1], 200)) == 1
+    assert purity(spectral_clusters(rings(), 2, most_fitted=150), np.repeat([0, 1], 200)) == 1
 
 
 def test_digits_are_told_apart_as_by_scikit_learn() -> None:
