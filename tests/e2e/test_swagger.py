@@ -138,6 +138,6 @@ def test_redoc_asks_nobody_else(guarded: str, tmp_path: Path) -> None:
         context.on("requestfailed", lambda request: stopped.append(request.failure))
         page = context.pages[0]
         page.goto(f"{guarded}/redoc")
-        expect(page.get_by_role("heading", name="Submit a job")).to_be_attached(timeout=PATIENCE)
+        expect(page.get_by_role("heading", name="Submit a job")).to_be_attached(timeout=30_000)
         assert all(url.startswith((guarded, f"blob:{guarded}")) for url in answered)
         assert set(stopped) <= {"csp"}
