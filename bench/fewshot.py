@@ -50,9 +50,8 @@ class Comparison:
     def __init__(self, judge: Judge, seen: Images, unseen: Images) -> None:
         self._judge = judge
         self.seen, self.unseen = judge(seen).features, judge(unseen).features
-        self._either_way = torch.cat(
-            [self.seen, judge(np.ascontiguousarray(seen[:, :, ::-1])).features]
-        )  # as training may have mirrored them
+        mirrored = judge(np.ascontiguousarray(seen[:, :, ::-1])).features
+        self._either_way = torch.cat([self.seen, mirrored])  # what training may have seen
         self._calibration = Calibration(nearest(self.unseen, self._either_way)[0])
 
     def __call__(self, images: Images) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The transforms of adaptive discriminator augmentation: Karras et al. 2020 (arXiv:2006.06676), appendix B.
 
 Pixel blitting, geometry, colour and cutout; without the paper's filter and noise, and sampled bilinearly instead of through a
-wavelet filter. The mirror is left out unless the data is mirrored too, as else it could show up in the samples.
+wavelet filter. The mirror is left out unless the config says that the data is mirrored, as else it could show up in the samples.
 """
 
 import math

@@ -17,7 +17,6 @@ NEIGHBOURS = 10
 SPARE = 50  # directions beyond those wanted, which come out the sooner for it
 SWEEPS = 10  # of subspace iteration, each as many products
 PRODUCTS = 5
-MOST_CLUSTERS = 500  # for which there is time for eigenvectors
 PARTS = 20  # of each cluster, which the other points are compared with
 MOST_PARTS = 2_000  # of all
 AT_ONCE = 2**22  # distances that are looked at together
@@ -28,11 +27,10 @@ def spectral_clusters(points: Tensor, k: int, most_fitted: int = MOST_FITTED) ->
     """int64 [n], 0 to k - 1, of float32 [n, d]: by Ng, Jordan and Weiss 2001, on a graph of nearest neighbours.
 
     Clusters may have any shape, as long as the way from one of its points to the next is short. Of more than `most_fitted` points,
-    the others are of the cluster whose nearest part is nearest. Points too few for a graph are clustered by k-means, and so are
-    those of more than MOST_CLUSTERS.
+    the others are of the cluster whose nearest part is nearest. Points too few for a graph are clustered by k-means.
     """
     fitted = points[torch.from_numpy(drawn(len(points), most_fitted))]
-    if k > MOST_CLUSTERS or len(fitted) < 2 * (k + SPARE):
+    if len(fitted) < 2 * (k + SPARE):
         return k_means(points, k)
     start = one_hot(k_means(fitted, k), k).float()
     found = k_means(normalize(_leading_eigenvectors(_affinity(fitted), start)), k)
@@ -63,7 +61,7 @@ def _leading_eigenvectors(matrix: Tensor, start: Tensor) -> Tensor:
     """float32 [n, k]: about the space of those with the greatest eigenvalues, by subspace iteration (Golub and Van Loan, 8.2.4).
 
     From `start` [n, k], such as the clusters that k-means finds: what lies so far apart that the graph does not join it is told
-    apart by these already, where random vectors would take very long to. It needs not be exact, and clusters are no better for it.
+    apart by these already, where random vectors would take very long to. It needs not be exact: clusters are no better where it is.
     """
     n, k = start.shape
     spare = torch.from_numpy(normals(SEED, _STARTING + np.arange(n), Purpose.DIVISION, SPARE))

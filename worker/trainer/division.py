@@ -4,6 +4,8 @@ Coarse as these features are, an image and its nearest ones mostly show the same
 follows it through all the shapes that it takes. The same data are divided alike by every run on one machine, whatever its seed.
 """
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,12 +14,13 @@ from torch import Tensor
 from models.components import Division
 from models.config import TrainingConfig
 from worker.data.prepared import Data
-from worker.trainer.clustering import MOST_CLUSTERS, MOST_FITTED, drawn, k_means, spectral_clusters
+from worker.trainer.clustering import MOST_FITTED, drawn, k_means, spectral_clusters
 
 MOST_VALUES = 1_024  # of an image, which is averaged down to no more
 DIMENSIONS = 48
 MOST_LOOKED_AT = 10_000  # images that principal components are taken from
 AT_A_TIME = 4_096
+MOST_SPECTRAL = 500  # components in all; for more, eigenvectors take too long
 
 Numbers = npt.NDArray[np.int16]
 
@@ -51,13 +54,11 @@ def find_components(data: Data, labels: npt.NDArray[np.int64], per_class: int) -
     features = principal_components(data)
     found = np.zeros(len(labels), np.int16)
     names = np.unique(labels[labels >= 0])
+    many = len(names) * per_class > MOST_SPECTRAL
+    cluster = k_means if many else partial(spectral_clusters, most_fitted=MOST_FITTED // max(1, len(names)))
     for name in names:
         rows = np.flatnonzero(labels == name)
-        points = features[torch.from_numpy(rows)]
-        if len(names) * per_class > MOST_CLUSTERS:
-            found[rows] = k_means(points, per_class).numpy()
-        else:
-            found[rows] = spectral_clusters(points, per_class, MOST_FITTED // len(names)).numpy()
+        found[rows] = cluster(features[torch.from_numpy(rows)], per_class).numpy()
     return found
 
 

@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from models.config import TrainingConfig
-from models.randomness import Purpose, uniform_bits
+from models.randomness import permutation
 from worker.data.prepared import Data
 from worker.evaluation.features import BATCH
 from worker.evaluation.random_features import random_features
 from worker.trainer.division import class_of
 
 SEED = 0
-_DRAWING = 2**33  # its place in the stream
 MOST = 2_000  # images that are looked at, or of many classes twice as many
-LEAST = 40  # of a class, to say anything about it
+LEAST = 100  # of a class: of fewer, also those that differ from their mirror images are at times not told
 TOLD = 0.6  # the share of images that is told from its mirror image where left and right differ; 0.5 is chance
 DEVIATIONS = 3  # by which it also is more than chance
 RIDGE = 1.0
@@ -45,8 +44,7 @@ def looks_the_same(examples: npt.NDArray[np.uint8], classes: npt.NDArray[np.int6
     names = np.unique(classes[classes >= 0])
     if not 0 < len(names) * LEAST <= 2 * MOST:
         return False
-    bits = uniform_bits(SEED, _DRAWING, Purpose.SUBSET, len(examples))[0]
-    drawn, each = np.argsort(bits, kind="stable"), max(LEAST, MOST // len(names))
+    drawn, each = permutation(SEED, 0, len(examples)), max(LEAST, MOST // len(names))
     kinds = [drawn[classes[drawn] == name][:each] for name in names]
     return min(map(len, kinds)) >= LEAST and not any(_is_told(examples, rows) for rows in kinds)
 

@@ -182,7 +182,7 @@ class Recorder:
         said = verdict.message if verdict.verdict == "healthy" else ""
         if verdict.verdict != self._verdict:
             self._said.clear()
-        if verdict.verdict != self._verdict or said not in self._said:
+        if said not in self._said:
             self._verdict = verdict.verdict
             self._said.add(said)
             self._log.write("verdict", state.examples_seen, **vars(verdict))

@@ -10,7 +10,6 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
-from worker.trainer import clustering
 from worker.trainer.clustering import k_means, spectral_clusters
 
 
@@ -71,9 +70,3 @@ def test_clusters_are_the_same_every_time() -> None:
     """Nothing is left to chance."""
     points = torch.randn(300, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(spectral_clusters(points, 7), spectral_clusters(points, 7))
-
-
-def test_many_clusters_are_found_by_their_means(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eigenvectors would take too long."""
-    monkeypatch.setattr(clustering, "MOST_CLUSTERS", 3)
-    assert torch.equal(spectral_clusters(rings(), 4), k_means(rings(), 4))

@@ -8,6 +8,7 @@ import torch
 
 from tests.worker.runs import assert_same_end, config, newest, prepare, run_here
 from worker.data.prepared import Data, open_data
+from worker.trainer import division
 from worker.trainer.division import divide, find_components
 
 
@@ -42,6 +43,13 @@ def test_classes_are_divided_each_by_itself(data: Data) -> None:
     assert division.shares.shape == (3, 2)
     assert division.shares.sum(axis=1) == pytest.approx(np.ones(3))
     assert (division.shares > 0).all()
+
+
+def test_many_components_are_found_by_their_means(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eigenvectors would take too long."""
+    monkeypatch.setattr(division, "MOST_SPECTRAL", 2)
+    monkeypatch.setattr(division, "spectral_clusters", None)
+    assert set(find_components(data, np.zeros_like(data.labels), 3).tolist()) == {0, 1, 2}
 
 
 def test_one_component_is_none(data: Data) -> None:
