@@ -96,6 +96,14 @@ def permutation(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
     return np.argsort((words[0::2] << _SHIFT) | words[1::2], kind="stable")
 
 
+def shuffled(seed: int, index: int, purpose: Purpose, n: int) -> npt.NDArray[np.int64]:
+    """int64 [n]: 0 .. n - 1 as they come out of the hat, of which the first few are a subset drawn without repetition.
+
+    Ordered by 32 bits each: of millions some are equal, and then stay in order.
+    """
+    return np.argsort(uniform_bits(seed, index, purpose, n)[0], kind="stable")
+
+
 def sample_latents(seeds: Sequence[int], z_dim: int) -> npt.NDArray[np.float32]:
     """float32 [len(seeds), z_dim]: the latent vector that each sample seed stands for."""
     return normals(seeds, 0, Purpose.SAMPLE, z_dim)

@@ -24,7 +24,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d, 
 
 from models.build import construct
 from models.layers import Network, initialise
-from models.randomness import Purpose, uniform_bits
+from models.randomness import Purpose, shuffled
 from worker.data import FEATURES_FILE
 from worker.engine import Engine, faster_precision
 
@@ -261,7 +261,7 @@ class _Momentum:
 
 
 def _order(place: int, n: int) -> Labels:
-    return np.argsort(uniform_bits(SEED, place, Purpose.SUBSET, n)[0], kind="stable")
+    return shuffled(SEED, place, Purpose.SUBSET, n)
 
 
 def _tensor(images: Images) -> Tensor:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.randomness import Purpose, uniform_bits
+from models.randomness import Purpose, shuffled
 from worker.data.prepared import Data
 from worker.evaluation.distances import squared_distances
 from worker.evaluation.features import BATCH, Features
@@ -100,8 +100,7 @@ class Reference:
 
 def draw_rows(examples: int) -> npt.NDArray[np.int64]:
     """int64 [at most MOST_REAL]: the numbers of the real images, without repetition, as they come out of the hat."""
-    bits = uniform_bits(SEED, _DRAWING, Purpose.SUBSET, examples)[0]
-    return np.argsort(bits, kind="stable")[:MOST_REAL]
+    return shuffled(SEED, _DRAWING, Purpose.SUBSET, examples)[:MOST_REAL]
 
 
 def make_reference(

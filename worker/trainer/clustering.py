@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from models.randomness import Purpose, normals, uniform_bits
+from models.randomness import Purpose, normals, shuffled, uniform_bits
 
 SEED = 0
 MOST_FITTED = 20_000  # points that clusters are found among
@@ -125,5 +125,4 @@ def _distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]
 
 def drawn(n: int, most: int) -> npt.NDArray[np.int64]:
     """int64 [at most `most`] of 0 .. n - 1, in order."""
-    bits = uniform_bits(SEED, 0, Purpose.DIVISION, n)[0]
-    return np.sort(np.argsort(bits, kind="stable")[:most])
+    return np.sort(shuffled(SEED, 0, Purpose.DIVISION, n)[:most])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from models import catalog, ema
 from models.config import ConfigError, TrainingConfig
@@ -48,24 +49,10 @@ def train(
         engine = choose_engine(config, ranks.world)
         with engine.activated():
             saved = ranks.leader(lambda: resume.load(run_dir / "checkpoints", config, data, engine, log))
-            began = log.elapsed_seconds
-            data = replace(
-                data,
-                division=ranks.leader(lambda: divide(config, data, resume.components(saved))),
-                mirrored=ranks.leader(lambda: is_mirrored(config, data, resume.mirrored(saved))),
-            )
-            log.count_from(began)  # a budget in seconds is for training
+            data = look_at(config, data, saved, ranks, log)
             record = Recorder(config, data, engine, run_dir, log, should_stop, inception_weights)
 
-            fresh_run = saved is None
-
-            def begin() -> State:
-                fresh = State.initial(config, data.spec, engine)
-                if initial is not None and fresh_run:
-                    resume.transfer(fresh, initial, config, log)
-                fresh.share_out(data.division)
-                return fresh
-
+            begin = partial(resume.begin, config, data, engine, initial if saved is None else None, log)
             state = begin()
             if saved is not None:
                 state.restore(saved)
@@ -110,6 +97,15 @@ def train(
 
             timetable = led(record.check, timetable)
             ranks.leader(lambda: record.ended(state, timetable))
+
+
+def look_at(config: TrainingConfig, data: Data, saved: dict[str, Any] | None, ranks: Ranks, log: RunLog) -> Data:
+    """The data, divided and mirrored as the config says, or as they were in the run that was `saved`. Takes no time of the budget."""
+    began = log.elapsed_seconds
+    division = ranks.leader(lambda: divide(config, data, resume.components(saved)))
+    mirrored = ranks.leader(lambda: is_mirrored(config, data, resume.mirrored(saved)))
+    log.count_from(began)
+    return replace(data, division=division, mirrored=mirrored)
 
 
 def check_ranks(config: TrainingConfig, ranks: Ranks) -> None:

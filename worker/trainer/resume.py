@@ -78,6 +78,15 @@ def _changed(document: dict[str, Any], config: TrainingConfig) -> list[str]:
     return sorted(key for key in now.keys() | before.keys() if before.get(key) != now.get(key))
 
 
+def begin(config: TrainingConfig, data: Data, engine: Engine, initial: Path | None, log: RunLog) -> State:
+    """The state before the first step: of the seed's first weights, or of the model in the folder `initial`. Raises as `transfer`."""
+    state = State.initial(config, data.spec, engine)
+    if initial is not None:
+        transfer(state, initial, config, log)
+    state.share_out(data.division)
+    return state
+
+
 def transfer(state: State, initial: Path, config: TrainingConfig, log: RunLog) -> None:
     """Begin from another model's generator, and from its discriminator where its training state lies beside it.
 

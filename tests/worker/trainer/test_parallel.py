@@ -50,8 +50,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {},
         {"network": {"family": "r3gan", "width": 16}, "loss": "relativistic", "penalties": {"r2_gamma": 1.0, "every": 1},
          "augment": {"kind": "ada"}},
+        {"network": {"conditional": False, "components": 3}, "augment": {"kind": "ada", "flip": True}},
     ],
-    ids=["batch normalisation and lazy R1", "a paired loss, R1 and R2, ada"],
+    ids=["batch normalisation and lazy R1", "a paired loss, R1 and R2, ada", "components and mirror images"],
 )  # fmt: skip
 def test_two_processes_compute_what_one_does(tmp_path: Path, data: Path, changes: dict) -> None:
     """The same losses at every tick and, for the same seeds, the same images, to the rounding of sums in another order."""
