@@ -1,5 +1,6 @@
 """Which features are taken, and that they are the same every time."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ def test_what_is_asked_for_and_not_there_is_an_error(tmp_path: Path, monkeypatch
     monkeypatch.setattr(inception, "URL", "http://127.0.0.1:9/nothing-listens-here")
     with pytest.raises(ConfigError, match="cannot be downloaded"):
         choose_features("inception", tmp_path, CPU, tmp_path / "absent")
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_server_that_says_nothing_is_not_waited_for_forever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes the connection and never answers; other connections of the process keep their own patience."""
+    monkeypatch.setattr(inception, "SILENCE_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(inception, "URL", f"http://127.0.0.1:{silent.getsockname()[1]}/weights")
+        with pytest.raises(ConfigError, match=r"cannot be downloaded .*timed out"):
+            choose_features("inception", tmp_path, CPU)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_inception_is_torch_fidelitys(tmp_path: Path, weights: Path) -> None:

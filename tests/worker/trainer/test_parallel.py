@@ -14,7 +14,7 @@ import torch
 from models.config import ConfigError
 from models.generator import load_generator
 from models.randomness import sample_latents
-from tests.worker.runs import config, events, means, newest, prepare, run_here, write_run
+from tests.worker.runs import config, events, means, newest, prepare, run_here, state, write_run
 from worker.trainer import parallel
 from worker.trainer.launcher import launch
 from worker.trainer.parallel import Ranks, joined, of_each
@@ -73,6 +73,15 @@ def test_going_on_with_another_number_of_processes_is_said(tmp_path: Path, data:
     assert [event["data"]["code"] for event in events(run, "warning")] == ["engine_changed"]
     assert events(run)[-1]["kind"] == "finished"
     assert int(newest(run).name) == 48
+
+
+def test_all_processes_go_back_together(tmp_path: Path, data: Path) -> None:
+    """Numbers that blew up in one and stayed would reach the others with the next gradient."""
+    wild = {"optimizer": {"generator_lr": 0.3, "discriminator_lr": 0.3}, "budget": {"examples": 960}}
+    run = together(tmp_path, data, 2, schedule={"tick": 40, "checkpoint": 200}, **wild)
+    assert "rolled_back" in [event["data"]["code"] for event in events(run, "warning")]
+    assert events(run)[-1]["kind"] == "finished"
+    assert all(weights.isfinite().all() for weights in state(run)["G"].values())
 
 
 def test_ranks_share_a_batch_in_order() -> None:
