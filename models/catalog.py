@@ -119,7 +119,7 @@ def escaped(part: str | int) -> str:
 def check(config: TrainingConfig, data: DataSpec) -> None:
     """Raises ConfigError if this config cannot train on this data."""
     family = FAMILIES[config.network.family]
-    faults = [*_batch_faults(config, data, family), *_game_faults(config, family)]
+    faults = [*_batch_faults(config, data, family), *_game_faults(config, family), *_stopping_faults(config)]
     if config.network.conditional and not data.classes:
         faults.append(("/network/conditional", "the data set has no classes to condition on; use false"))
     if config.network.components > 1 and (rows := config.network.class_rows(data)) > MOST_ROWS:
@@ -156,6 +156,15 @@ def _batch_faults(config: TrainingConfig, data: DataSpec, family: FamilySpec) ->
         )
         faults.append(("/micro_batch", detail))
     return faults
+
+
+def _stopping_faults(config: TrainingConfig) -> list[tuple[str, str]]:
+    """An end that could never come."""
+    asked = [name for name in ("kid", "on_plateau") if getattr(config.stopping, name)]
+    if not asked or config.evaluation.samples > 1:
+        return []
+    detail = f"stopping.{asked[0]} goes by KID, which takes two samples or more; there are {config.evaluation.samples}"
+    return [("/evaluation/samples", detail)]
 
 
 def _game_faults(config: TrainingConfig, family: FamilySpec) -> list[tuple[str, str]]:

@@ -112,6 +112,8 @@ class Penalties(Section):
         """`every` was `r1_every` when there was only R1."""
         if not isinstance(given, dict) or "r1_every" not in given:
             return given
+        if "every" in given:
+            raise ValueError("r1_every is an older name of every: give one of them")
         return {name: value for name, value in given.items() if name != "r1_every"} | {"every": given["r1_every"]}
 
 

@@ -183,7 +183,9 @@ def choose_preset(data: DataSpec, hardware: Hardware) -> tuple[str, str]:
 
 def _preferred(data: DataSpec, hardware: Hardware) -> tuple[str, str]:
     labels = f"{len(data.classes)} classes" if len(data.classes) > 1 else "no classes"
-    described = f"{data.examples:,} images of {data.height} x {data.width} with {labels}"
+    described = (
+        f"{data.examples:,} image{'s' if data.examples > 1 else ''} of {data.height} x {data.width} with {labels}"
+    )
     if data.examples < VERY_FEW:
         return "few-shot", f"{described}: so few are learned by heart unless each is seen in many guises."
     if hardware.device == "cuda":

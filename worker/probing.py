@@ -21,6 +21,7 @@ from worker.workspace import run_directory
 log = structlog.get_logger()
 
 LONGEST_SECONDS = 60.0  # a probe takes less than ten
+GRACE_SECONDS = 2.0  # nothing is lost with it
 CPU_SECONDS = 120  # for each thread: more than that, for when this worker is no longer there to end it
 MEMORY_SHARE = 0.5  # of what the machine has to spare: jobs train beside it
 
@@ -43,15 +44,19 @@ def probe_next(service: Service, environment: Mapping[str, str]) -> bool:
 def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[str, str]) -> None:
     threads, note = _threads(service, probe.request["config"])
     lines: list[Line] = []
+    grace = min(GRACE_SECONDS, service.settings.stop_grace_seconds)
+    settings = service.settings.model_copy(update={"stop_grace_seconds": grace})
     with run_directory(service.runs, f"{probe.id}.{probe.fence}") as directory:
         request = probe.request | {"config": probe.request["config"] | {"threads": threads}}
+        if service.settings.inception_weights is not None:
+            request["inception_weights"] = str(service.settings.inception_weights.resolve())
         (directory.path / "probe.json").write_text(json.dumps(request), encoding="utf-8")
         environment = {**environment, **(thread_environment(threads) if threads else {})}
         with Child("worker.probe", directory.path, environment=environment, keep_open=[directory.lock]) as child:
             child.limit(_limits(service, threads))
             log_file = Lines(directory.path / "events.jsonl")
             with _ended_after(LONGEST_SECONDS, child) as late:
-                ending = Supervision(child, log_file, lease, lines.extend, service.settings).run()
+                ending = Supervision(child, log_file, lease, lines.extend, settings).run()
     log.info("probe.ended", probe=lease.row_id, ending=ending.kind, code=ending.code, message=ending.message)
     match ending.kind:
         case "finished":
@@ -62,6 +67,8 @@ def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[
             lease.write(
                 probes.fail, ending.code, "It needs more memory than the worker that measured could spare for it."
             )
+        case "failed" if ending.code == "config":
+            lease.write(probes.fail, ending.code, ending.message)
         case "crashed" if late.is_set():
             lease.write(
                 probes.fail,
@@ -92,14 +99,14 @@ def _ended_after(seconds: float, child: Child) -> Iterator[threading.Event]:
 
 
 def _result(service: Service, measured: Document, note: str | None) -> Document:
-    return measured | {"worker": service.name, "note": note}
+    return measured | {"worker": service.name, "note": " ".join(filter(None, (measured.get("note"), note))) or None}
 
 
 def _threads(service: Service, config: Document) -> tuple[int | None, str | None]:
     """How many threads the probe may have, and what is to be said about that."""
     busy, few = service.training.busy, available_cores() <= FEW_CORES
     asked: int | None = config["threads"] or service.settings.default_trainer_threads()
-    if busy and few:
+    if busy and few and (asked or 1) <= available_cores():  # more are refused, as they would be alone
         return 1, "Measured with one thread, beside a job that trains on the same few cores: alone it goes faster."
     if busy:
         return asked, "Measured beside a job that trains on the same machine: alone it may go faster."

@@ -22,10 +22,10 @@ KEPT_SECONDS = 86_400.0
 TOO_SLOW = "too_slow"  # an error's code
 TOO_SLOW_SECONDS = 600.0  # for which that is kept: each try takes a worker a minute
 MOST_WAITING = 20  # each takes a worker some seconds
-# The parts of a config that decide speed and memory.
+# The parts of a config that decide speed and memory, and whether a worker can train it at all.
 DECISIVE = (
     *("network", "loss", "penalties", "augment", "optimizer", "ema"),
-    *("batch_size", "micro_batch", "precision", "threads"),
+    *("batch_size", "micro_batch", "precision", "threads", "processes"),
 )
 SHAPE = {"height", "width", "channels", "classes"}
 
@@ -33,6 +33,7 @@ SHAPE = {"height", "width", "channels", "classes"}
 def key(plan: Plan) -> str:
     """Equal for plans that need and do the same, a few examples after the other: 40 hex digits."""
     decisive = {part: plan.config.get(part) for part in DECISIVE}
+    decisive["features"] = plan.config["evaluation"]["samples"] > 0 and plan.config["evaluation"]["features"]
     shape = _nameless(plan.data).model_dump(mode="json", include=SHAPE)
     return hashlib.sha256(json.dumps([decisive, shape], sort_keys=True).encode()).hexdigest()[:40]
 

@@ -64,6 +64,10 @@ def test_options_survive_json(family: str) -> None:
         ({"optimizer": {"beta1": 1.0}}, "/optimizer/beta1"),
         ({"optimizer": {"generator_lr": float("nan")}}, "/optimizer/generator_lr"),
         ({"surprise": 1}, "/surprise"),
+        ({"ramp": 1}, "/ramp"),
+        ({"ema": {"ramp": 0}}, "/ema/ramp"),
+        ({"optimizer": {"beta2": {"start": 0.9, "end": 0.99, "number": 1}}}, "/optimizer/beta2/number"),
+        ({"penalties": {"every": 2, "r1_every": 3}}, "/penalties"),
     ],
 )
 def test_faults_are_named(change: dict, pointer: str) -> None:
@@ -132,10 +136,14 @@ VAE = {"network": {"family": "vae"}}
         (VAE | {"penalties": {"gp_weight": 10.0}}, "/penalties/gp_weight"),
         (VAE | {"augment": {"kind": "diffaugment"}}, "/augment/kind"),
         ({"loss": "wasserstein"}, "/loss"),
+        ({"evaluation": {"samples": 1}, "stopping": {"kid": 0.1}}, "/evaluation/samples"),
+        ({"evaluation": {"samples": 0}, "stopping": {"on_plateau": True}}, "/evaluation/samples"),
     ],
 )
 def test_what_cannot_go_together_is_refused(change: dict, pointer: str) -> None:
-    """A batch in parts that do not add up, or that a family mixes; penalties without a discriminator; a loss without a bound."""
+    """A batch in parts that do not add up, or that a family mixes; penalties without a discriminator; a loss without a bound; an
+    end that never comes.
+    """
     config = catalog.parse_config(DOCUMENT | {"batch_size": 64} | change)
     with pytest.raises(ConfigError) as caught:
         catalog.check(config, DIGITS)

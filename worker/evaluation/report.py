@@ -100,8 +100,13 @@ def memory(samples: Samples, reference: Reference, notes: list[str]) -> Part:
         notes.append("Memorisation tells nothing: all real images are the same.")
         return part | {"nearest": []}
     found = copies.memorisation(samples.features[:MOST_NEIGHBOURS], reference.seen, calibration)
-    part["memorisation"], part["memorisation_low"], part["memorisation_high"] = found.share
-    part["memorisation_ratio"] = found.ratio
+    if len(calibration.others) < copies.FEWEST:
+        notes.append(
+            f"Memorisation takes {copies.FEWEST} real images that differ; there are {len(calibration.others)}."
+        )
+    else:
+        part["memorisation"], part["memorisation_low"], part["memorisation_high"] = found.share
+        part["memorisation_ratio"] = found.ratio
     shown = zip(found.which[:SHOWN].tolist(), found.distance[:SHOWN].tolist(), strict=True)
     typical = float(calibration.others.median())
     part["nearest"] = [

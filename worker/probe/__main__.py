@@ -17,10 +17,12 @@ from models import catalog
 from models.config import ConfigError, DataSpec, TrainingConfig
 from models.memory import is_out_of_memory, peak_memory
 from worker.data.prepared import Data, DataFileError
+from worker.evaluation import inception
 from worker.runlog import RunLog
 from worker.stop import StopSignal
 from worker.trainer.__main__ import explain
 from worker.trainer.failure import TrainingFailed
+from worker.trainer.launcher import check_places
 from worker.trainer.loop import train
 
 WARM_STEPS = 2  # one of each kind, which no clock counts: the first allocates, and lets libraries choose their kernels
@@ -57,11 +59,12 @@ class Clock:
         return float(penalised + (every - 1) * plain) / every
 
 
-def read_probe(folder: Path) -> tuple[TrainingConfig, DataSpec]:
-    """What `probe.json` asks for. Raises ConfigError."""
+def read_probe(folder: Path) -> tuple[TrainingConfig, DataSpec, Path | None]:
+    """What `probe.json` asks for, and where the worker has Inception's weights. Raises ConfigError."""
     try:
         asked = json.loads((folder / "probe.json").read_bytes())
-        return catalog.parse_config(asked["config"]), DataSpec.model_validate(asked["data"])
+        weights = Path(asked["inception_weights"]) if asked.get("inception_weights") else None
+        return catalog.parse_config(asked["config"]), DataSpec.model_validate(asked["data"]), weights
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -91,6 +94,17 @@ def shortened(config: TrainingConfig) -> TrainingConfig:
         "stopping": {},
     }
     return catalog.parse_config(document | changes)
+
+
+def check_here(config: TrainingConfig, inception_weights: Path | None) -> str | None:
+    """What measuring leaves out and a job would meet at its start. Raises ConfigError; returns what may yet go wrong."""
+    check_places(config.processes)
+    if config.evaluation.features != "inception" or not config.evaluation.samples:
+        return None
+    inception.check_installed()
+    if inception.find_weights(inception_weights):
+        return None
+    return "Inception's weights (91 MB) are not on the worker: the job downloads them when it starts, and fails where it cannot."
 
 
 def measure(
@@ -128,7 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked_to_stop = StopSignal(options.stop_fd)
     log = RunLog(options.folder / "events.jsonl")
     try:
-        found = measure(*read_probe(options.folder), asked_to_stop, options.folder)
+        config, spec, weights = read_probe(options.folder)
+        note = check_here(config, weights)
+        found = measure(config, spec, asked_to_stop, options.folder)
     except (ConfigError, DataFileError, TrainingFailed, RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
@@ -138,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     if found is None:
         log.write("stopped")
     else:
-        log.write("finished", **found)
+        log.write("finished", **found, note=note)
     return 0
 
 

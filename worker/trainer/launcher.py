@@ -79,17 +79,24 @@ def log_path(run_dir: Path, rank: int) -> Path:
     return run_dir / (f"events.{rank}.jsonl" if rank else "events.jsonl")
 
 
+def check_places(processes: int) -> None:
+    """Raises ConfigError for more processes than the machine has GPUs or cores for."""
+    places = max(available_cores(), len(find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))))
+    if processes > places:
+        detail = f"{processes} processes need a GPU or a core each, and there are {places}; use at most {places}"
+        raise ConfigError([("/processes", detail)])
+
+
 def launch(run_dir: Path, processes: int, should_stop: Callable[[], bool], program: Sequence[str] = TRAINER) -> int:
     """Start so many of the program, and see them to their end. Returns the exit status.
 
     Once one has failed the others are ended, and the run's log says what it failed of. If it was ended by a signal, so is this
     process: it does not return. More than the machine has places for are not started.
     """
-    places = max(available_cores(), len(find_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))))
-    if processes > places:
-        message = (
-            f"This config cannot be trained: {processes} processes need a GPU or a core each, and there are {places}"
-        )
+    try:
+        check_places(processes)
+    except ConfigError as error:
+        message = f"This config cannot be trained: {error}"
         RunLog(log_path(run_dir, 0)).write("failed", code="config", message=message)
         return 1
     logs = [log_path(run_dir, rank) for rank in range(processes)]

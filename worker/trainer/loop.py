@@ -135,8 +135,7 @@ def roll_back(
     if state.rollbacks == MOST_ROLLBACKS:
         raise TrainingFailed(
             "diverged",
-            f"{message} Going back {MOST_ROLLBACKS} times, each time with half the learning rates and twice the penalties, did not"
-            f" help. {record.advice}",
+            f"{message} Going back {MOST_ROLLBACKS} times, each time with {record.gentler}, did not help. {record.advice}",
         )
     best = ranks.leader(lambda: checkpoint.load_best(run_dir / "checkpoints"))
     if best is None and timetable.complete(state.examples_seen):
@@ -148,5 +147,5 @@ def roll_back(
         record.warn(
             state,
             "rolled_back",
-            f"{message} It goes on from {where}, with half the learning rates and twice the penalties.",
+            f"{message} It goes on from {where}, with {record.gentler}.",
         )

@@ -18,7 +18,7 @@ from worker.trainer.evaluations import Evaluations
 from worker.trainer.grid import write_grid
 from worker.trainer.state import State
 from worker.trainer.timetable import PROBE_TICK_SECONDS, TRAINING_SHARE, Timetable, make_timetable, probed_total
-from worker.trainer.verdicts import ADVICE, Verdict, check_tick, judge, should_end
+from worker.trainer.verdicts import ADVICE, GENTLER, Verdict, check_tick, judge, should_end
 
 MEASURED = ("kid", "fid", "precision", "recall", "density", "coverage")  # what a model file says of its generator
 
@@ -52,6 +52,11 @@ class Recorder:
     def advice(self) -> str:
         """What helps against the ills of this family."""
         return ADVICE[FAMILIES[self._config.network.family].game]
+
+    @property
+    def gentler(self) -> str:
+        """What a rollback does to the settings of this family."""
+        return GENTLER[FAMILIES[self._config.network.family].game]
 
     def started(self, state: State, timetable: Timetable) -> Timetable:
         """Say what begins; a fresh run shows its first grid. Returns the timetable, whose end an evaluation may have found."""

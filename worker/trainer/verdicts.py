@@ -31,6 +31,10 @@ ADVICE = {
     "adversarial": "Raise penalties.r1_gamma, lower optimizer.generator_lr and optimizer.discriminator_lr, or try another loss or seed.",
     "variational": "Lower network.beta or optimizer.generator_lr, or try another seed.",
 }
+GENTLER = {
+    "adversarial": "half the learning rates and twice the penalties",
+    "variational": "half the learning rates",
+}
 
 Report = dict[str, Any]
 
@@ -69,7 +73,7 @@ def should_end(reports: Sequence[Report], stopping: Stopping) -> bool:
     if reached or not stopping.on_plateau:
         return reached
     converged = within_floor(report) and not is_collapsed(report)
-    return converged or _plateaued(reports, stopping) is not None
+    return converged or _no_longer_better(reports, stopping) is not None
 
 
 def is_collapsed(report: Report) -> bool:
@@ -90,8 +94,19 @@ def _collapsed(report: Report, advice: str) -> Verdict:
 
 
 def _plateaued(reports: Sequence[Report], stopping: Stopping) -> Verdict | None:
-    if reports[-1]["spread"] is None and reports[-1].get("memorisation") is None:  # both compare with how images differ
-        return Verdict("plateaued", "All real images are the same, so there is nothing to learn but this one.")
+    return _of_one_image(reports[-1]) or _no_longer_better(reports, stopping)
+
+
+def _of_one_image(report: Report) -> Verdict | None:
+    if report["spread"] is not None or report.get("nearest"):  # both compare with how images differ
+        return None
+    message, kid = "All real images are the same, so there is nothing to learn but this one", report["kid"]
+    if kid is None:
+        return Verdict("plateaued", f"{message}.")
+    return Verdict("plateaued", f"{message}: KID tells how near the samples are to it.", {"kid": kid})
+
+
+def _no_longer_better(reports: Sequence[Report], stopping: Stopping) -> Verdict | None:
     kids = [report["kid"] for report in reports if report["kid"] is not None and _alike(report, reports[-1])]
     before, late = kids[: -stopping.patience], kids[-stopping.patience :]
     if not before or min(late) < min(before) - LEAST_GAIN * abs(min(before)):

@@ -96,6 +96,8 @@ def test_nobody_waits_for_long(client: Client, database: Database, monkeypatch: 
     monkeypatch.setattr(dry_runs, "WAIT_SECONDS", 0.5)
     answer = plan(client)
     assert (answer["examples_per_second"], answer["note"]) == (None, dry_runs.NOT_YET)
+    other = plan(client, config={"network": {"z_dim": 33}})
+    assert other["note"] == dry_runs.BESIDE.format(dry_runs.NOT_YET, 1)
     probing(database, RESULT)
     assert plan(client)["examples_per_second"] == 64.0
 

@@ -41,7 +41,8 @@ def test_it_measures(tmp_path: Path, family: str) -> None:
     last = run(tmp_path, config.model_dump(mode="json"))
     assert last["kind"] == "finished", last
     found = last["data"]
-    assert set(found) == {"parameters", "memory_bytes", "examples_per_second", "fingerprint"}
+    assert set(found) == {"parameters", "memory_bytes", "examples_per_second", "fingerprint", "note"}
+    assert found["note"] is None
     assert min(found["parameters"].values()) > 100
     assert 50 * 2**20 < found["memory_bytes"] < 8 * 2**30
     assert found["examples_per_second"] > 1
@@ -54,8 +55,17 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     document = resolve("fast", SMALL, DIGITS).model_dump(mode="json")
     wrong = run(tmp_path, document | {"batch_size": 0})
     unfit = run(tmp_path, document, DIGITS.model_copy(update={"height": 11}))
-    assert [(line["kind"], line["data"]["code"]) for line in (wrong, unfit)] == [("failed", "config")] * 2
+    many = run(tmp_path, document | {"processes": 64, "batch_size": 64})
+    assert [(line["kind"], line["data"]["code"]) for line in (wrong, unfit, many)] == [("failed", "config")] * 3
     assert "batch_size" in wrong["data"]["message"]
+    assert "64 processes need" in many["data"]["message"]
+
+
+def test_weights_that_are_still_to_come_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe downloads nothing, and a job may not get them either."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    document = resolve("fast", SMALL | {"evaluation": {"features": "inception"}}, DIGITS).model_dump(mode="json")
+    assert "downloads them when it starts" in run(tmp_path, document)["data"]["note"]
 
 
 def test_too_little_memory_is_said(tmp_path: Path) -> None:

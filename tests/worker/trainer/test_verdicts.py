@@ -128,8 +128,8 @@ def test_kid_in_other_features_is_another_number() -> None:
 def test_data_without_variety_is_a_plateau() -> None:
     """One image has no spread to compare with. That may also be for want of samples, of which memorisation takes one."""
     nothing = {"kid": None, "kid_floor_high": None, "spread": None, "duplicates": None}
-    assert verdict(report(**nothing, memorisation=None)) == "plateaued"
-    assert verdict(report(**nothing, memorisation=0.05)) == "healthy"
+    assert verdict(report(**nothing, nearest=[])) == "plateaued"
+    assert verdict(report(**nothing, nearest=[{"sample": 0, "example": 3, "distance": 0.9}])) == "healthy"
 
 
 def test_a_run_ends_early_only_when_its_user_said_so() -> None:
@@ -141,6 +141,15 @@ def test_a_run_ends_early_only_when_its_user_said_so() -> None:
     assert should_end([report()], target)
     assert not should_end([report(kid=0.05)], target)
     assert not should_end([report(kid=None)], target)
+
+
+def test_one_image_takes_its_time_to_learn_too() -> None:
+    """Its verdict stands from the first evaluation on; a run ends once KID no longer gets better."""
+    only = {"spread": None, "duplicates": None, "nearest": [], "kid_floor_high": 0.0}
+    kids = [report(**only, kid=6.0), *[report(**only, kid=0.5)] * 3]
+    allowed = Stopping(on_plateau=True, patience=2)
+    assert {judge(kids[:n], allowed, "").verdict for n in range(1, 5)} == {"plateaued"}
+    assert [should_end(kids[:n], allowed) for n in range(1, 5)] == [False, False, False, True]
 
 
 def test_a_collapsed_run_is_given_up_on_a_plateau_too() -> None:
