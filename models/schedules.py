@@ -10,10 +10,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-TAGS = (
-    "(number)",
-    "(ramp)",
-)  # as what a value was read; no part of the place where a fault lies, and no name of a field
+# As what a value was read: no part of the place where a fault lies, and no name of a field.
+TAGS = ("(number)", "(ramp)")
 Number = TypeVar("Number")
 
 Gamma = Annotated[float, Field(ge=0, le=1e6)]

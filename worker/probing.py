@@ -20,6 +20,7 @@ from worker.workspace import run_directory
 
 log = structlog.get_logger()
 
+PROBE = "worker.probe"
 LONGEST_SECONDS = 60.0  # a probe takes less than ten
 GRACE_SECONDS = 2.0  # nothing is lost with it
 CPU_SECONDS = 120  # for each thread: more than that, for when this worker is no longer there to end it
@@ -52,7 +53,7 @@ def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[
             request["inception_weights"] = str(service.settings.inception_weights.resolve())
         (directory.path / "probe.json").write_text(json.dumps(request), encoding="utf-8")
         environment = {**environment, **(thread_environment(threads) if threads else {})}
-        with Child("worker.probe", directory.path, environment=environment, keep_open=[directory.lock]) as child:
+        with Child(PROBE, directory.path, environment=environment, keep_open=[directory.lock]) as child:
             child.limit(_limits(service, threads))
             log_file = Lines(directory.path / "events.jsonl")
             with _ended_after(LONGEST_SECONDS, child) as late:

@@ -1,5 +1,6 @@
 """A worker that measures plans while somebody waits."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from app.jobs import probes
 from app.tables import Probe
 from models.machine import spare_memory
 from tests.factories import make_dataset
+from tests.servers import wait_until
 from worker import probing
 from worker.probing import probe_next
 from worker.service import Service
@@ -40,6 +42,20 @@ def test_worker_that_ends_takes_nothing(service: Service) -> None:
     service.stopping.set()
     assert probe_next(service, {}) is False
     assert probe_of(service, probe_id).fence == 0
+
+
+def test_a_worker_that_ends_does_not_wait_for_a_long_step(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its probe goes back, for another worker."""
+    monkeypatch.setattr(probing, "PROBE", "tests.worker.stuck_probe")
+    monkeypatch.setattr(probing, "GRACE_SECONDS", 0.2)
+    probe_id = ask(service)
+    worker = threading.Thread(target=probe_next, args=(service, {}))
+    worker.start()
+    wait_until(lambda: any(path.stat().st_size for path in service.runs.glob("*/*/events.jsonl")), seconds=60)
+    service.stopping.set()
+    worker.join(timeout=30)
+    assert not worker.is_alive()
+    assert probe_of(service, probe_id).status == "queued"
 
 
 def test_a_plan_is_measured(service: Service) -> None:
