@@ -15,7 +15,7 @@ from models.machine import available_cores, spare_memory
 from worker.child import Child, Lines, thread_environment
 from worker.lease import Lease, clock
 from worker.service import Service
-from worker.supervisor import Line, Supervision, recorded
+from worker.supervisor import Ending, Line, Supervision, recorded
 from worker.workspace import run_directory
 
 log = structlog.get_logger()
@@ -64,21 +64,22 @@ def _measure(service: Service, probe: Probe, lease: Lease, environment: Mapping[
             lease.write(probes.finish, _result(service, lines[-1]["data"], note))
         case "stopped":
             lease.write(probes.release, "stopped")
-        case "failed" if ending.code == "out_of_memory":
-            lease.write(
-                probes.fail, ending.code, "It needs more memory than the worker that measured could spare for it."
-            )
-        case "failed" if ending.code == "config":
-            lease.write(probes.fail, ending.code, ending.message)
-        case "crashed" if late.is_set():
-            lease.write(
-                probes.fail,
-                probes.TOO_SLOW,
-                f"Its steps are too long for a probe: to start and take a few took more than {LONGEST_SECONDS:.0f} seconds on the"
-                " worker that measured.",
-            )
         case _:
-            lease.write(probes.fail, ending.code, f"The probe of it ended early. {ending.message}")
+            lease.write(probes.fail, *_reason(ending, late=late.is_set()))
+
+
+def _reason(ending: Ending, *, late: bool) -> tuple[str, str]:
+    """Why nothing was measured: a code and a sentence."""
+    if late and ending.kind == "crashed":
+        took = f"to start and take a few took more than {LONGEST_SECONDS:.0f} seconds on the worker that measured"
+        return probes.TOO_SLOW, f"Its steps are too long for a probe: {took}."
+    match ending.code:
+        case "config":
+            return ending.code, ending.message
+        case "out_of_memory":
+            return ending.code, "It needs more memory than the worker that measured could spare for it."
+        case _:
+            return ending.code, f"The probe of it ended early. {ending.message}"
 
 
 @contextmanager

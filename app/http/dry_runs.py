@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from app import jobs, leases, workers
+from app import jobs, workers
 from app.db import Database
 from app.errors import Conflict, Unavailable
 from app.jobs import Plan, estimates, probes
 from app.jobs.estimates import Estimate
 from app.queue import Bell
-from app.tables import Probe
 
 WAIT_SECONDS = 10.0
 POLL_SECONDS = 0.2
@@ -28,7 +27,7 @@ MANY = "Many plans wait to be measured: ask again in a moment."
 CROWDED = "Many callers wait for what is being measured: ask again in a moment, for what is measured is kept."
 NOT_YET = "No worker has come to measure it yet: ask again in a moment, for what is measured is kept."
 NOT_DONE = "A worker is measuring it: ask again in a moment, for what is measured is kept."
-BESIDE = "{} Plans that wait with it: {}. Each takes a worker some seconds, a minute at most."
+BESIDE = "Plans that wait with it: {}. Each takes a worker some seconds, a minute at most."
 UNDER_WAY: dict[str | None, str] = {"queued": NOT_YET, "running": NOT_DONE}
 
 _places = BoundedSemaphore(MOST_WAITERS)
@@ -67,7 +66,7 @@ async def _wait(database: Database, plan: Plan, deadline: float) -> str | None:
             if status not in UNDER_WAY:
                 return None
             note = UNDER_WAY[status]
-        return await run_in_threadpool(_beside_others, database) if note == NOT_YET else note
+        return await run_in_threadpool(_not_yet, database) if note == NOT_YET else note
     finally:
         _places.release()
 
@@ -98,10 +97,10 @@ def _status(database: Database, probe_id: str) -> str | None:
         return probes.status(session, probe_id)
 
 
-def _beside_others(database: Database) -> str:
+def _not_yet(database: Database) -> str:
     with database.reading() as session:
-        others = leases.waiting(session, Probe) - 1
-    return BESIDE.format(NOT_YET, others) if others > 0 else NOT_YET
+        others = probes.waiting(session) - 1
+    return f"{NOT_YET} {BESIDE.format(others)}" if others > 0 else NOT_YET
 
 
 def _estimate(database: Database, plan: Plan, note: str | None) -> Estimate:

@@ -33,7 +33,8 @@ SHAPE = {"height", "width", "channels", "classes"}
 def key(plan: Plan) -> str:
     """Equal for plans that need and do the same, a few examples after the other: 40 hex digits."""
     decisive = {part: plan.config.get(part) for part in DECISIVE}
-    decisive["features"] = plan.config["evaluation"]["samples"] > 0 and plan.config["evaluation"]["features"]
+    evaluation = plan.config["evaluation"]
+    decisive["inception"] = evaluation["samples"] > 0 and evaluation["features"] == "inception"
     shape = _nameless(plan.data).model_dump(mode="json", include=SHAPE)
     return hashlib.sha256(json.dumps([decisive, shape], sort_keys=True).encode()).hexdigest()[:40]
 
@@ -48,12 +49,17 @@ def status(session: Session, probe_id: str) -> str | None:
     return session.scalar(select(Probe.status).where(Probe.id == probe_id))
 
 
+def waiting(session: Session) -> int:
+    """How many probes are queued."""
+    return leases.waiting(session, Probe)
+
+
 def ask(session: Session, plan: Plan) -> Probe | None:
     """The plan's probe, queued unless it is under way, done or too slow, for the caller to ring for; None while too many wait."""
     probe = session.get(Probe, key(plan), with_for_update=True)
     if probe is not None and (probe.status != "failed" or _is_too_slow(session, probe)):
         return probe
-    if leases.waiting(session, Probe) >= MOST_WAITING:
+    if waiting(session) >= MOST_WAITING:
         return None
     time = clock(session)
     if probe is None:

@@ -11,7 +11,7 @@ from worker.evaluation.metrics import NORMAL_95, Estimate
 
 CLOSE = 0.05  # the share of real images that lie so near to another
 TWIN = 0.01
-FEWEST = 20  # images that differ: of fewer, there is no such share
+FEWEST = round(1 / CLOSE)  # images that differ: of fewer, there is no such share
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_nobody_waits_for_long(client: Client, database: Database, monkeypatch: 
     answer = plan(client)
     assert (answer["examples_per_second"], answer["note"]) == (None, dry_runs.NOT_YET)
     other = plan(client, config={"network": {"z_dim": 33}})
-    assert other["note"] == dry_runs.BESIDE.format(dry_runs.NOT_YET, 1)
+    assert other["note"] == f"{dry_runs.NOT_YET} {dry_runs.BESIDE.format(1)}"
     probing(database, RESULT)
     assert plan(client)["examples_per_second"] == 64.0
 
