@@ -16,11 +16,15 @@ import numpy.typing as npt
 Uint32 = npt.NDArray[np.uint32]
 Integers = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.uint64]
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)  # golden ratio and sqrt(3) - 1, as in the paper
-_LOW = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
+_LOW = 0xFFFFFFFF
+_SHIFT = 32
 _ROUNDS = 10
+# Ready made: numpy takes as long to turn a number into an array as to do a small sum.
+_MASK64, _SHIFT64 = np.array(_LOW, np.uint64), np.array(_SHIFT, np.uint64)
+_MULTIPLIERS64 = np.array([_MULTIPLIERS, _MULTIPLIERS[::-1]] * (_ROUNDS // 2), np.uint64)  # [rounds, 2]
+_WEYL64 = np.arange(_ROUNDS, dtype=np.uint64)[:, None] * np.array(_WEYL, np.uint64)  # [rounds, 2]
 
 
 class Purpose(IntEnum):
@@ -50,8 +54,35 @@ class Purpose(IntEnum):
 
 def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:
     """Philox4x32-10: uint32 [..., 4] counters and uint32 [..., 2] keys (broadcast together) to uint32 [..., 4]."""
-    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
-    k0, k1 = (key[..., i].astype(np.uint64) for i in range(2))
+    shape = np.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
+    words = np.moveaxis(np.broadcast_to(counter, (*shape, 4)), -1, 0).astype(np.uint64)
+    # Both halves of a round in one array, and nothing allocated in it: for few samples the calls of numpy are what costs. The
+    # halves change places in every round; instead of being moved they are met, every other round, by what belongs to them.
+    even, odd, product = words[0::2].copy(), words[1::2].copy(), np.empty((2, *shape), np.uint64)
+    multipliers = _MULTIPLIERS64.reshape(_ROUNDS, 2, *(1,) * len(shape))
+    for multiplier, round_key in zip(multipliers, _round_keys(key, len(shape)), strict=True):
+        np.multiply(even, multiplier, out=product)
+        np.right_shift(product, _SHIFT64, out=even)
+        np.bitwise_xor(even, odd[::-1], out=even)
+        np.bitwise_xor(even, round_key, out=even)
+        np.bitwise_and(product, _MASK64, out=odd)
+    result = np.empty((*shape, 4), np.uint32)
+    result[..., 0], result[..., 2] = even
+    result[..., 1], result[..., 3] = odd
+    return result
+
+
+def _round_keys(key: npt.NDArray[np.uint32], ndim: int) -> npt.NDArray[np.uint64]:
+    """uint64 [rounds, 2, ...] of keys that grow round by round, turned around in those rounds where the halves are."""
+    halves = np.moveaxis(key, -1, 0).astype(np.uint64)[None]
+    keys = (halves + _WEYL64.reshape(_ROUNDS, 2, *(1,) * (key.ndim - 1))) & _MASK64
+    keys[0::2] = keys[0::2, ::-1].copy()
+    return keys.reshape(_ROUNDS, 2, *(1,) * (ndim - key.ndim + 1), *key.shape[:-1])
+
+
+def philox_block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+    """`philox` of one block in plain integers, many times as fast for one."""
+    (c0, c1, c2, c3), (k0, k1) = counter, key
     for _ in range(_ROUNDS):
         product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
         c0, c1, c2, c3 = (
@@ -60,8 +91,8 @@ def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint
             (product0 >> _SHIFT) ^ c3 ^ k1,
             product0 & _LOW,
         )
-        k0, k1 = (k0 + np.uint64(_WEYL[0])) & _LOW, (k1 + np.uint64(_WEYL[1])) & _LOW
-    return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return c0, c1, c2, c3
 
 
 def uniform_bits(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> Uint32:
@@ -83,11 +114,15 @@ def normals(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> npt.N
     """float32 [rows, n] of independent standard normals by Box and Muller's transform; |value| < 6.8."""
     pairs = -(-n // 2)
     bits = uniform_bits(seeds, index, purpose, 2 * pairs).reshape(-1, pairs, 2)
-    uniform = (bits.astype(np.float64) + 0.5) * 2.0**-32  # strictly inside (0, 1)
+    uniform = bits.astype(np.float64)
+    uniform += 0.5
+    uniform *= 2.0**-32  # strictly inside (0, 1)
     radius = np.sqrt(-2.0 * np.log(uniform[..., 0]))
     angle = 2.0 * np.pi * uniform[..., 1]
-    both = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return both.reshape(len(bits), 2 * pairs)[:, :n].astype(np.float32)
+    both = np.empty((len(bits), pairs, 2), np.float32)
+    both[..., 0] = radius * np.cos(angle)
+    both[..., 1] = radius * np.sin(angle)
+    return both.reshape(len(bits), 2 * pairs)[:, :n]
 
 
 def permutation(seed: int, epoch: int, n: int) -> npt.NDArray[np.int64]:
@@ -113,3 +148,9 @@ def sample_classes(seeds: Sequence[int], n_classes: int) -> npt.NDArray[np.int64
     """int64 [len(seeds)] in [0, n_classes): the class that each sample seed gets when none is asked for."""
     bits = uniform_bits(seeds, 0, Purpose.SAMPLE_CLASS, 1)[:, 0].astype(np.uint64)
     return ((bits * np.uint64(n_classes)) >> _SHIFT).astype(np.int64)
+
+
+def sample_class(seed: int, n_classes: int) -> int:
+    """`sample_classes` of one seed, as an address is asked for."""
+    first, *_ = philox_block((0, 0, 0, Purpose.SAMPLE_CLASS), (seed & _LOW, seed >> _SHIFT))
+    return first * n_classes >> _SHIFT

@@ -11,6 +11,7 @@ from models.randomness import (
     normals,
     permutation,
     philox,
+    sample_class,
     sample_classes,
     sample_latents,
     shuffled,
@@ -111,6 +112,12 @@ def test_classes_are_in_range(n_classes: int) -> None:
     assert classes.dtype == np.int64
     assert classes.min() >= 0
     assert classes.max() < n_classes
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(1, 1000))
+def test_one_seed_has_the_class_that_it_has_among_many(seed: int, n_classes: int) -> None:
+    """The shorter way for a single seed comes to the same."""
+    assert sample_class(seed, n_classes) == sample_classes([seed, 1], n_classes)[0]
 
 
 def test_bits_are_what_was_asked_for() -> None:
