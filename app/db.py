@@ -87,6 +87,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.state = object()  # another one after each transaction that wrote through here
 
     @cached_property
     def engine(self) -> Engine:
@@ -115,6 +116,7 @@ class Database:
         engine = self.engine.execution_options(ganvil_writes=True)
         with translated_errors(), Session(engine, info=self._info, expire_on_commit=False) as session, session.begin():
             yield session
+        self.state = object()
 
     def migrate(self) -> None:
         """Bring the schema up to the newest revision. Many processes may call it at once: one works and the others wait."""

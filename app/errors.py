@@ -17,6 +17,7 @@
     ├── ExportFailed                500  export_failed
     ├── NotInstalled                501  not_installed
     ├── Unavailable                 503  unavailable
+    ├── DeadlineExceeded            504  deadline_exceeded
     ├── StorageFull                 507  storage_full
     └── LeaseLost                   409  lease_lost     (between workers and the core; never seen over HTTP)
 
@@ -124,6 +125,10 @@ class TooHeavy(Unavailable):
     """Something that this service is too small for: asking again does not help."""
 
     code, title = "too_heavy", "Too heavy for this service"
+
+
+class DeadlineExceeded(GanvilError):
+    status, code, title = 504, "deadline_exceeded", "Not in time"
 
 
 class StorageFull(GanvilError):

@@ -17,9 +17,11 @@ from app.exporting import Exporter
 from app.http import openapi, problems
 from app.http.auth import Authentication, check_bind
 from app.http.events import Follower
+from app.http.express import Express
 from app.http.films import Films
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import DocumentedAPI
+from app.http.references import References
 from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
 from app.routes import catalog, datasets, generations, jobs, models, operations, progress, samples
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)
+    app.add_middleware(Express)
     app.add_middleware(Authentication, api_keys=settings.api_keys)
     app.add_middleware(RequestContext)
     return app
@@ -65,6 +68,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.storage = Storage(settings.storage_url)
     await run_in_threadpool(prepare, settings, state.database)
     state.bell = Bell(settings)
+    state.references = References(state.database)
     state.sampler = Sampler(settings, state.storage)
     state.exporter = Exporter(state.storage)
     state.films = Films()

@@ -18,6 +18,7 @@ from app.http.auth import Caller
 from app.http.events import Follower
 from app.http.films import Films
 from app.http.parameters import LATEST
+from app.http.references import References
 from app.jobs import history
 from app.queue import Bell
 from app.sampling import Sampler
@@ -46,6 +47,7 @@ BellDep = Annotated[Bell, _part("bell")]
 FollowerDep = Annotated[Follower, _part("follower")]
 FilmsDep = Annotated[Films, _part("films")]
 ExporterDep = Annotated[Exporter, _part("exporter")]
+ReferencesDep = Annotated[References, _part("references")]
 SamplerDep = Annotated[Sampler, _part("sampler")]
 CallerDep = Annotated[Caller, Depends(_caller)]
 

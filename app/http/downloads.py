@@ -15,8 +15,14 @@ BEYOND = 2**64  # bytes, more than any file has
 
 def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
     """304 when the client holds what `headers["ETag"]` names already, else None."""
-    held = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    return Response(status_code=304, headers=dict(headers)) if held & {headers["ETag"], "*"} else None
+    held = request.headers.get("if-none-match")
+    unchanged = held is not None and names(held, headers["ETag"])
+    return Response(status_code=304, headers=dict(headers)) if unchanged else None
+
+
+def names(held: str, etag: str) -> bool:
+    """Whether an If-None-Match names this tag: compared weakly (RFC 9110, section 13.1.2)."""
+    return held == etag or any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in held.split(","))
 
 
 def send_object(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Header, Path, Query
 
 from app.paging import MAX_LIMIT
 from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
@@ -11,6 +11,10 @@ from models import config
 LATEST = "latest"
 NAME_OR_ID = r"^[A-Za-z0-9._-]{1,100}$"
 ID = r"^[A-Za-z0-9_]{1,40}$"
+
+DEADLINE_HEADER = "X-Deadline-Seconds"
+MAX_DEADLINE_SECONDS = 600
+MAX_CLASS_NAME = 200  # characters
 
 
 def _in_path(description: str, pattern: str | None, example: str | int) -> Any:
@@ -33,3 +37,25 @@ AliasName = Annotated[
 Seed = Annotated[config.Seed, _in_path("A seed is an address: it always gives the same sample.", None, 7)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many to list.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
+Deadline = Annotated[
+    float | None,
+    Header(
+        alias=DEADLINE_HEADER,
+        gt=0,
+        le=MAX_DEADLINE_SECONDS,
+        description="How long the answer is of use. A request that cannot be done by then is refused at once (429), one that is not "
+        "done by then is dropped (504).",
+    ),
+]
+ClassQuery = Annotated[
+    str | None,
+    Query(
+        alias="class",
+        max_length=MAX_CLASS_NAME,
+        description="A class by its name or, when none is called so, by its index. "
+        "Without it a conditional model takes the class that the seed stands for.",
+    ),
+]
+Truncation = Annotated[
+    float, Query(gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples.")
+]

@@ -17,16 +17,18 @@ from starlette.types import Receive, Scope, Send
 from app.bundles import Bundle
 from app.errors import FieldError, Invalid
 from app.formats import BY_MEDIA_TYPE, FORMATS, Format, check_grid
-from app.http.answers import resolve, sample_headers, unless_client_leaves
-from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
+from app.http.answers import sample_headers, unless_client_leaves
+from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.negotiation import choose_media_type
+from app.http.parameters import Deadline
 from app.http.routing import StrictRoute
 from app.registry import Resolved
-from app.sampling import Sampler, Samples
+from app.sampling import Encoding, Sampler, Samples, Seeds
 from app.sampling.labels import index_of
 from app.sampling.seeds import check_all, consecutive, draw, parse
 from app.schemas.base import problems
 from app.schemas.generations import Generation, GenerationRequest
+from models.pictures import tile
 
 router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
@@ -49,13 +51,28 @@ class Order:
     truncation: float
     format: Format
     grid: bool
+    deadline_seconds: float | None
 
     def class_names(self, samples: Samples) -> list[str | None]:
-        classes = self.resolved.info["classes"]
-        return [None] * len(samples) if samples.labels is None else [classes[label] for label in samples.labels]
+        return [self.class_name(None if samples.labels is None else samples.labels[at]) for at in range(len(samples))]
 
-    async def make(self, sampler: Sampler) -> Samples:
-        return await sampler.generate(self.resolved, self.seeds, self.labels, self.truncation)
+    def class_name(self, label: int | None) -> str | None:
+        return None if label is None else self.resolved.info["classes"][label]
+
+    def stream(self, sampler: Sampler, *, files: bool) -> AsyncGenerator[Samples, None]:
+        """The samples as they are made, with their files if wanted."""
+        encoding = Encoding(self.format, self.describe) if files else None
+        inputs = Seeds.of(self.seeds, self.labels, self.truncation)
+        return sampler.stream(self.resolved, inputs, encoding, self.deadline_seconds)
+
+    async def make(self, sampler: Sampler, *, files: bool) -> Samples:
+        encoding = Encoding(self.format, self.describe) if files else None
+        inputs = Seeds.of(self.seeds, self.labels, self.truncation)
+        return await sampler.gather(self.resolved, inputs, encoding, self.deadline_seconds)
+
+    def describe(self, row: int, label: int | None) -> str | None:
+        """What a file says of itself."""
+        return None
 
 
 class Download(StreamingResponse):
@@ -82,10 +99,15 @@ async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGene
     "/generations",
     summary="Generate samples",
     response_model=Generation,
-    responses=IN_ANY_FORM | problems(404, 406, 409, 410, 422, 429),
+    responses=IN_ANY_FORM | problems(404, 406, 409, 410, 422, 429, 504),
 )
 async def generate(
-    request: Request, body: GenerationRequest, database: DatabaseDep, sampler: SamplerDep, settings: SettingsDep
+    request: Request,
+    body: GenerationRequest,
+    references: ReferencesDep,
+    sampler: SamplerDep,
+    settings: SettingsDep,
+    deadline: Deadline = None,
 ) -> Response:
     """By Accept: JSON with base64 (the default), an image (a grid when there are more), a zip of files with a manifest, or an
     npz of `images` uint8 [n, H, W, C], `seeds` int64 and `classes` int64 (indices; -1 without classes).
@@ -93,7 +115,7 @@ async def generate(
     offered = FORMS if body.format is None else [JSON, FORMATS[body.format].media_type, ZIP, NPZ]
     media_type = choose_media_type(request.headers.get("Accept"), offered)
     seeds = seeds_of(body, settings.sync_generation_limit)
-    resolved = await resolve(database, body.model)
+    resolved = await references.resolve(body.model)
     check_pixels(body, resolved, len(seeds))
     order = Order(
         resolved=resolved,
@@ -102,6 +124,7 @@ async def generate(
         truncation=body.truncation,
         format=BY_MEDIA_TYPE.get(media_type) or FORMATS[body.format or "png"],
         grid=wants_grid(body, media_type, len(seeds)),
+        deadline_seconds=deadline,
     )
     if order.grid:
         shape = {"height": resolved.info["height"], "width": resolved.info["width"]}
@@ -160,27 +183,28 @@ def columns_of(seeds: list[int]) -> int:
 
 async def answer_image(order: Order, sampler: Sampler) -> Response:
     """One picture; X-Seed is the (first) seed."""
-    samples = await order.make(sampler)
-    if order.grid:
-        data = await sampler.encode_grid(samples.images, columns_of(order.seeds), order.format)
+    samples = await order.make(sampler, files=not order.grid)
+    if samples.files is None:
+        data = await encode_grid(order, samples, sampler)
         return Response(data, headers=sample_headers(order.seeds[0], None), media_type=order.format.media_type)
-    (data,) = await sampler.encode(samples.images, order.format)
+    (data,) = samples.files
     headers = sample_headers(order.seeds[0], order.class_names(samples)[0])
     return Response(data, headers=headers, media_type=order.format.media_type)
 
 
+async def encode_grid(order: Order, samples: Samples, sampler: Sampler) -> bytes:
+    """All samples in one picture."""
+    return await sampler.beside(lambda: order.format.encode(tile(samples.images, columns_of(order.seeds))))
+
+
 async def answer_json(order: Order, sampler: Sampler) -> Response:
     """The files as base64."""
-    samples = await order.make(sampler)
-    files: list[bytes | None] = [None] * len(samples)
-    grid = None
-    if order.grid:
-        grid = await sampler.encode_grid(samples.images, columns_of(order.seeds), order.format)
-    else:
-        files = [*await sampler.encode(samples.images, order.format)]
+    samples = await order.make(sampler, files=not order.grid)
+    files = samples.files or [None] * len(samples)
+    grid = await encode_grid(order, samples, sampler) if order.grid else None
 
     def write() -> bytes:
-        each = zip(samples.seeds, order.class_names(samples), files, strict=True)
+        each = zip(order.seeds, order.class_names(samples), files, strict=True)
         document = {
             "model": order.resolved.label,
             "truncation": order.truncation,
@@ -199,8 +223,9 @@ async def answer_zip(order: Order, sampler: Sampler) -> Response:
     async def write(bundle: Bundle, parts: AsyncGenerator[Samples, None]) -> AsyncGenerator[bytes, None]:
         entries: list[dict[str, Any]] = []
         async for samples in parts:
-            files = await sampler.encode(samples.images, order.format)
-            for seed, name, data in zip(samples.seeds, order.class_names(samples), files, strict=True):
+            done = len(entries)
+            seeds = order.seeds[done : done + len(samples)]
+            for seed, name, data in zip(seeds, order.class_names(samples), samples.files or (), strict=True):
                 file = f"{len(entries):05d}-{seed}.{order.format.extension}"
                 entries.append({"file": file, "seed": seed, "class": name})
                 bundle.add(file, data)
@@ -214,7 +239,7 @@ async def answer_zip(order: Order, sampler: Sampler) -> Response:
         }
         bundle.add("manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1).encode())
 
-    return await _sent_while_made(order, sampler, write, ZIP, "zip")
+    return await _sent_while_made(order, order.stream(sampler, files=True), write, ZIP, "zip")
 
 
 async def answer_npz(order: Order, sampler: Sampler) -> Response:
@@ -232,7 +257,7 @@ async def answer_npz(order: Order, sampler: Sampler) -> Response:
             with bundle.array(name, (n,), np.int64) as append:
                 append(np.array(numbers, np.int64))
 
-    return await _sent_while_made(order, sampler, write, NPZ, "npz")
+    return await _sent_while_made(order, order.stream(sampler, files=False), write, NPZ, "npz")
 
 
 ANSWERS: dict[str, Callable[[Order, Sampler], Coroutine[Any, Any, Response]]] = {
@@ -244,12 +269,13 @@ ANSWERS: dict[str, Callable[[Order, Sampler], Coroutine[Any, Any, Response]]] = 
 Write = Callable[[Bundle, AsyncGenerator[Samples, None]], AsyncGenerator[bytes, None]]
 
 
-async def _sent_while_made(order: Order, sampler: Sampler, write: Write, media_type: str, extension: str) -> Response:
+async def _sent_while_made(
+    order: Order, stream: AsyncGenerator[Samples, None], write: Write, media_type: str, extension: str
+) -> Response:
     """A download whose first bytes exist already: what can go wrong has gone wrong before the status is sent."""
 
     async def make() -> AsyncGenerator[bytes, None]:
         bundle = Bundle()
-        stream = sampler.stream(order.resolved, order.seeds, order.labels, order.truncation)
         async with aclosing(stream) as parts, aclosing(write(bundle, parts)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -5,40 +5,25 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.formats import BY_EXTENSION, FORMATS, check_grid
-from app.http.answers import (
-    cache_headers,
-    head_of,
-    resolve,
-    sample_headers,
-    unless_client_leaves,
-)
-from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
+from app.http.addresses import Address, answer
+from app.http.answers import cache_headers, head_of, unless_client_leaves
+from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.downloads import not_modified
-from app.http.parameters import ModelRef, Seed
+from app.http.parameters import ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
-from app.sampling.labels import of_seeds
+from app.sampling import Seeds
+from app.sampling.labels import of_seed, of_seeds
 from app.sampling.seeds import parse
 from app.schemas.base import problems
+from models.pictures import tile
 
 router = APIRouter(prefix="/v1/models", tags=["samples"], route_class=StrictRoute)
 
 PNG = FORMATS["png"]
 Extension = Literal["png", "jpg", "webp"]  # the keys of BY_EXTENSION, for the document
-ClassQuery = Annotated[
-    str | None,
-    Query(
-        alias="class",
-        max_length=200,
-        description="A class by its name or, when none is called so, by its index. "
-        "Without it a conditional model takes the class that the seed stands for.",
-    ),
-]
-Truncation = Annotated[
-    float, Query(gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples.")
-]
 SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
 UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
-PROBLEMS = problems(404, 409, 410, 422, 429)
+PROBLEMS = problems(404, 409, 410, 422, 429, 504)
 SAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The sample.", "content": {entry.media_type: {} for entry in FORMATS.values()}},
     304: UNCHANGED,
@@ -58,36 +43,31 @@ GRID: dict[int | str, dict[str, Any]] = {
 @router.head("/{ref}/samples/{seed}.{extension}", include_in_schema=False)
 async def get_sample(
     request: Request,
-    database: DatabaseDep,
-    sampler: SamplerDep,
-    settings: SettingsDep,
+    references: ReferencesDep,
     ref: ModelRef,
     seed: Seed,
     extension: Annotated[Extension, Path(description="jpg lays transparency over white; webp is lossless.")],
     class_name: ClassQuery = None,
     truncation: Truncation = 1.0,
+    deadline: Deadline = None,
 ) -> Response:
     """The same reference to a version, seed, class and truncation give the same bytes, whenever and beside whatever they are
     asked for. `X-Model-Version`, `X-Seed` and `X-Class` (percent-encoded) say what it is.
     """
-    resolved = await resolve(database, ref)
-    classes = resolved.info["classes"]
-    labels = of_seeds(classes, [seed], class_name)
-    format = BY_EXTENSION[extension]  # noqa: A001
-    etag = await sampler.etag(resolved, format, seed, labels, truncation)
-    named = None if labels is None else classes[labels[0]]
-    headers = cache_headers(resolved, settings, etag) | sample_headers(seed, named)
-    if (unchanged := not_modified(request, headers)) is not None:
-        return unchanged
-    if request.method == "HEAD":
-        return head_of(headers, format.media_type)
-
-    async def make() -> Response:
-        made = await sampler.generate(resolved, [seed], labels, truncation)
-        (data,) = await sampler.encode(made.images, format)
-        return Response(data, headers=headers, media_type=format.media_type)
-
-    return await unless_client_leaves(request, make())
+    resolved = await references.resolve(ref)
+    label = of_seed(resolved.info["classes"], seed, class_name)
+    found = await answer(
+        Address(resolved, seed, label, truncation, BY_EXTENSION[extension]),
+        request.app.state,
+        method=request.method,
+        held=request.headers.get("If-None-Match"),
+        deadline_seconds=deadline,
+        receive=request.receive,
+    )
+    response = Response(found.body, found.status, found.headers)
+    if found.body is None:
+        del response.headers["Content-Length"]
+    return response
 
 
 @router.get(
@@ -99,7 +79,7 @@ async def get_sample(
 @router.head("/{ref}/grid.png", include_in_schema=False)
 async def get_grid(
     request: Request,
-    database: DatabaseDep,
+    references: ReferencesDep,
     sampler: SamplerDep,
     settings: SettingsDep,
     ref: ModelRef,
@@ -110,10 +90,11 @@ async def get_grid(
     class_name: ClassQuery = None,
     scale: Annotated[int, Query(ge=1, le=32, description="Repeats each pixel, for small samples.")] = 1,
     truncation: Truncation = 1.0,
+    deadline: Deadline = None,
 ) -> Response:
     """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
     numbers = parse(seeds, limit=settings.sync_generation_limit)
-    resolved = await resolve(database, ref)
+    resolved = await references.resolve(ref)
     labels = of_seeds(resolved.info["classes"], numbers, class_name)
     height, width = resolved.info["height"], resolved.info["width"]
     check_grid(len(numbers), columns, scale, height=height, width=width, format=PNG)
@@ -125,8 +106,8 @@ async def get_grid(
         return head_of(headers, PNG.media_type)
 
     async def make() -> Response:
-        made = await sampler.generate(resolved, numbers, labels, truncation)
-        data = await sampler.encode_grid(made.images, columns, PNG, scale)
+        made = await sampler.gather(resolved, Seeds.of(numbers, labels, truncation), None, deadline)
+        data = await sampler.beside(lambda: PNG.encode(tile(made.images, columns, scale=scale)))
         return Response(data, headers=headers, media_type=PNG.media_type)
 
     return await unless_client_leaves(request, make())

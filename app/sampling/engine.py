@@ -92,4 +92,10 @@ def _load(snapshot: Path, resolved: Resolved) -> Loaded:
         z = draw(numbers.tolist(), np.ones(len(numbers), np.float32))
         return generator.forward(z, numbers % n_classes if n_classes else None)
 
-    return Loaded(generator, draw, n_classes, verify(probe))
+    def mixed_probe(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        z = draw(numbers.tolist(), np.ones(len(numbers), np.float32))
+        share = ((numbers + 1) / (numbers + 2)).astype(np.float32)[:, None]
+        one, other = (np.eye(n_classes, dtype=np.float32)[(numbers + step) % n_classes] for step in (0, 1))
+        return generator.forward(z, share * one + (1 - share) * other)
+
+    return Loaded(generator, draw, n_classes, verify(probe), lambda: verify(mixed_probe))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.errors import FieldError, Invalid
-from models.randomness import sample_classes
+from models.randomness import sample_class, sample_classes
 
 SHOWN = 50  # class names in a message
 
@@ -16,6 +16,13 @@ def of_seeds(classes: Sequence[str], seeds: Sequence[int], wanted: str | None) -
     if wanted is not None:
         return [index_of(classes, wanted)] * len(seeds)
     return sample_classes(seeds, len(classes)).tolist() if classes else None
+
+
+def of_seed(classes: Sequence[str], seed: int, wanted: str | None) -> int | None:
+    """`of_seeds` of one."""
+    if wanted is not None:
+        return index_of(classes, wanted)
+    return sample_class(seed, len(classes)) if classes else None
 
 
 def index_of(classes: Sequence[str], wanted: str | int, *, pointer: str = "#/class") -> int:

@@ -1,28 +1,36 @@
-"""Who rides in the next forward. Knows neither torch nor asyncio; safe to share between threads.
+"""Who rides in the next forward. Knows no torch; safe to share between threads.
 
 Batch while busy, never wait when idle: `take` gives whatever waits, at once. Models take turns, one forward each. Within a
 forward every request gets an equal share of the rows, so that one who asks for a single sample need not wait for one who asked
-for a thousand; whoever was served and wants more goes to the back.
+for a thousand; whoever was served and wants more goes to the back. Whoever's time is up gets no share.
 """
 
+import asyncio
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.sampling.encoding import Encoding
+from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.loaded import Loaded
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some consecutive samples of one request, the next in order."""
+    """Consecutive samples of one request from the `start`th on: as pixels or, where the request has an encoding, as files."""
 
+    start: int
+    labels: NDArray[np.int64] | NDArray[np.float32] | None  # [n] or [n, n_classes]
     images: NDArray[np.uint8]  # [n, H, W, C]
-    labels: NDArray[np.int64] | None  # [n]
+    files: list[bytes] | None = None
 
 
 @dataclass(eq=False)
@@ -30,15 +38,16 @@ class Work:
     """One request: its rows leave in order, in as many parts as it takes."""
 
     model: Loaded
-    seeds: Sequence[int]
-    labels: NDArray[np.int64] | None  # class indices; None: each seed decides
-    truncation: float
-    deliver: Callable[[Rows | BaseException], None]  # called on the thread that generates
+    inputs: Inputs
+    deliver: Callable[[Rows | BaseException], None]  # called in `loop`
+    loop: asyncio.AbstractEventLoop
+    encoding: Encoding | None = None
+    expires: float = math.inf  # by time.monotonic()
     taken: int = 0
 
     @property
     def left(self) -> int:
-        return len(self.seeds) - self.taken
+        return len(self.inputs) - self.taken
 
 
 @dataclass(frozen=True)
@@ -53,20 +62,15 @@ class Part:
     def rows(self) -> int:
         return self.stop - self.start
 
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """Class indices, -1 where the seed decides."""
-        asked = self.work.labels
-        return np.full(self.rows, -1, np.int64) if asked is None else asked[self.start : self.stop]
-
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward: rows of one model, and the shape to pad them to."""
+    """One forward: rows of one model, and the shape to pad them to. It may be empty, where all were `late`."""
 
     model: Loaded
     shape: int
     parts: Sequence[Part]
+    late: Sequence[Work] = ()
 
     @property
     def rows(self) -> int:
@@ -74,15 +78,51 @@ class Batch:
 
     def run(self) -> list[Rows]:
         """Generate, and give each part its own."""
-        counts = [part.rows for part in self.parts]
-        seeds = [seed for part in self.parts for seed in part.work.seeds[part.start : part.stop]]
-        asked = np.concatenate([part.labels for part in self.parts])
-        truncation = np.repeat(np.array([part.work.truncation for part in self.parts], np.float32), counts)
-        labels = self.model.labels(seeds, asked)
-        images = self.model.generate(seeds, labels, truncation, self.shape)
-        ends = accumulate(counts)
-        cuts = [slice(end - count, end) for count, end in zip(counts, ends, strict=True)]
-        return [Rows(images[cut], None if labels is None else labels[cut]) for cut in cuts]
+        if not self.parts:
+            return []
+        z, labels = self._inputs()
+        images = self.model.generate(z, labels, self.shape)
+        cuts = pairwise([0, *accumulate(part.rows for part in self.parts)])
+        return [
+            Rows(part.start, None if labels is None else labels[begin:end], images[begin:end])
+            for part, (begin, end) in zip(self.parts, cuts, strict=True)
+        ]
+
+    def _inputs(self) -> tuple[NDArray[np.float32], NDArray[Any] | None]:
+        """Z [rows, z_dim] and the labels. All seeds are drawn together: one by one would take as long as the forward."""
+        drawn = self._drawn()
+        at, z, labels = 0, [], []
+        for part in self.parts:
+            inputs = part.work.inputs
+            if isinstance(inputs, Latents):
+                z.append(inputs.z[part.start : part.stop])
+                labels.append(None if inputs.labels is None else inputs.labels[part.start : part.stop])
+            elif drawn is not None:
+                z.append(drawn[0][at : at + part.rows])
+                labels.append(None if drawn[1] is None else drawn[1][at : at + part.rows])
+                at += part.rows
+        if drawn is not None and at == self.rows:
+            return drawn
+        known = [each for each in labels if each is not None]
+        return np.concatenate(z), np.concatenate(known) if known else None
+
+    def _drawn(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None] | None:
+        """What the seeds among the rows stand for, in order."""
+        parts = [(part, part.work.inputs) for part in self.parts if isinstance(part.work.inputs, Seeds)]
+        if not parts:
+            return None
+        seeds = [seed for part, inputs in parts for seed in inputs.seeds[part.start : part.stop]]
+        counts = [part.rows for part, _ in parts]
+        truncation = np.repeat(np.array([inputs.truncation for _, inputs in parts], np.float32), counts)
+        asked = None
+        if any(inputs.labels is not None for _, inputs in parts):
+            asked = np.concatenate([_labels(part, inputs) for part, inputs in parts])
+        return self.model.draw(seeds, truncation), self.model.labels(seeds, asked)
+
+
+def _labels(part: Part, inputs: Seeds) -> NDArray[np.int64]:
+    """Class indices, -1 where the seed decides."""
+    return np.full(part.rows, -1, np.int64) if inputs.labels is None else inputs.labels[part.start : part.stop]
 
 
 @dataclass
@@ -135,9 +175,12 @@ class FairQueue:
 
 def _fill(model: Loaded, works: deque[Work]) -> Batch:
     """Take an equal share of the next forward's rows for each of the first requests."""
-    first = list(islice(works, model.shapes.rows))
+    first, late = _first(works, model.shapes.rows)
+    if not first:
+        return Batch(model, 0, (), late)
     shape = model.shapes.choose(sum(work.left for work in first))
     rows = model.shapes.capacity[shape]
+    works.extendleft(reversed(first[rows:]))
     parts = []
     # Max-min fairness: the smallest first, so that what they do not need is shared by the rest.
     served = sorted(first[:rows], key=lambda work: work.left)
@@ -146,7 +189,17 @@ def _fill(model: Loaded, works: deque[Work]) -> Batch:
         parts.append(Part(work, work.taken, work.taken + count))
         work.taken += count
         rows -= count
-        works.remove(work)
         if work.left:
             works.append(work)
-    return Batch(model, shape, parts)
+    return Batch(model, shape, parts, late)
+
+
+def _first(works: deque[Work], most: int) -> tuple[list[Work], list[Work]]:
+    """Take out up to so many requests that may still be served, and those before them for which it is too late."""
+    now = time.monotonic()
+    first: list[Work] = []
+    late: list[Work] = []
+    while works and len(first) < most:
+        work = works.popleft()
+        (first if work.expires > now else late).append(work)
+    return first, late

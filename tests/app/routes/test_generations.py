@@ -183,7 +183,7 @@ def test_more_pixels_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/n")
             assert str(most) in answer.json()["detail"]
         assert ask(client, seeds=f"0-{most}").json()["errors"][0]["pointer"] == "#/seeds"
-        assert app.state.sampler._thread is None
+        assert not app.state.sampler._pipeline.started
 
 
 @pytest.mark.parametrize(
@@ -244,11 +244,11 @@ def test_one_who_hangs_up_frees_the_place(tmp_path: Path, accept: str) -> None:
         with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
             head = f"POST {URL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
             connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            wait_until(lambda: app.state.sampler._waiting > 0, seconds=10)
+            wait_until(lambda: app.state.sampler.admission.waiting > 0, seconds=10)
             if accept != "application/json":
                 assert connection.recv(12) == b"HTTP/1.1 200"
             busy = ask(client)
             assert (busy.status_code, busy.json()["code"]) == (429, "busy")
             assert int(busy.headers["retry-after"]) >= 1
-        wait_until(lambda: app.state.sampler._waiting == 0, seconds=10)
+        wait_until(lambda: app.state.sampler.admission.waiting == 0, seconds=10)
         assert ask(client).status_code == 200

@@ -3,8 +3,11 @@
 import threading
 from typing import Any
 
+from app.sampling.inputs import Seeds
 from app.sampling.scheduling import FairQueue, Work
 from app.sampling.shapes import Shapes
+
+LOOP: Any = None  # nothing is delivered here
 
 
 class Model:
@@ -15,7 +18,7 @@ class Model:
 
 
 def work(model: Any, size: int) -> Work:
-    return Work(model, range(size), None, 1.0, lambda _: None)
+    return Work(model, Seeds(range(size)), lambda _: None, LOOP)
 
 
 def test_a_forward_is_shared_equally() -> None:

@@ -1,0 +1,184 @@
+"""From the queue to the event loop: one thread runs forwards, several encode what it made while it goes on.
+
+A forward and its encoding are tasks of executors, which hand over whatever they raise: it fails the requests that rode in that
+batch, and no others.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from app.errors import DeadlineExceeded
+from app.sampling import engine
+from app.sampling.encoding import Encoding
+from app.sampling.scheduling import Batch, FairQueue, Part, Rows, Work
+
+ENCODE_TOGETHER = 16  # samples that one encoder thread takes at a time
+ENCODE_AT_ONCE = 2  # samples of a forward for which another thread is not worth waking
+MOST_UNENCODED = 16  # groups of samples that wait for an encoder before forwards wait for the encoders
+PACE_MEMORY = 0.9  # of the seconds and samples that lie behind
+
+Outcome = Rows | BaseException
+
+
+class Deliveries:
+    """Hands outcomes to the event loops of those who asked, with one call for as many as there are."""
+
+    def __init__(self) -> None:
+        self._loops: dict[asyncio.AbstractEventLoop, list[tuple[Work, Outcome]]] = defaultdict(list)
+
+    def add(self, work: Work, outcome: Outcome) -> None:
+        self._loops[work.loop].append((work, outcome))
+
+    def send(self) -> None:
+        for loop, outcomes in self._loops.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_hand_over, outcomes)
+
+
+class Pipeline:
+    """Takes batches from the queue until it is closed. Nothing starts, and no torch is loaded, before `start`."""
+
+    def __init__(self, queue: FairQueue, threads: int) -> None:
+        self._queue = queue
+        self._forwards = ThreadPoolExecutor(1, "forward", engine.start_thread, (threads,))
+        self.encoders = ThreadPoolExecutor(os.cpu_count(), "encoder")
+        self._room = threading.Semaphore(MOST_UNENCODED)
+        self._batch: Batch | None = None  # which a failing turn was about
+        self._seconds = self._rows = 0.0  # lately, the longer ago the less
+        self.started = False
+
+    @property
+    def pace(self) -> float:
+        """Seconds per sample, lately; 0 when nothing was made yet."""
+        return self._seconds / self._rows if self._rows else 0.0
+
+    def start(self) -> None:
+        """Begin, once."""
+        self.started = True
+        self._next()
+
+    def close(self) -> None:
+        """Wait for what is under way; the queue must be closed."""
+        self._forwards.shutdown()
+        self.encoders.shutdown()
+
+    def _next(self) -> None:
+        with suppress(RuntimeError):  # it was shut down
+            self._forwards.submit(self._turn).add_done_callback(self._conclude)
+
+    def _turn(self) -> bool:
+        """The next forward, on its thread; False when there are no more."""
+        self._batch = batch = self._queue.take()
+        if batch is None:
+            return False
+        self._turn_down(batch.late, DeadlineExceeded("Its turn did not come within the time that was asked for."))
+        ready = Deliveries()
+        begun = time.perf_counter()
+        with engine.short_memory_refused():
+            made = batch.run()
+            for group in _groups(batch.parts, made):
+                if group.encoding is None or batch.rows <= ENCODE_AT_ONCE:
+                    for work, rows in group.finish():
+                        ready.add(work, rows)
+                else:
+                    self._room.acquire()
+                    self.encoders.submit(group.finish).add_done_callback(partial(self._finished, group))
+        ready.send()
+        self._seconds = PACE_MEMORY * self._seconds + time.perf_counter() - begun
+        self._rows = PACE_MEMORY * self._rows + batch.rows
+        return True
+
+    def _conclude(self, turn: Future[bool]) -> None:
+        if (error := turn.exception()) is not None and self._batch is not None:
+            self._turn_down([part.work for part in self._batch.parts], error)
+        if error is not None or turn.result():
+            self._next()
+
+    def _finished(self, group: "Group", finish: Future[list[tuple[Work, Rows]]]) -> None:
+        self._room.release()
+        if (error := finish.exception()) is not None:
+            self._turn_down([work for work, _ in group.members], error)
+            return
+        ready = Deliveries()
+        for work, rows in finish.result():
+            ready.add(work, rows)
+        ready.send()
+
+    def _turn_down(self, works: Sequence[Work], error: BaseException) -> None:
+        deliveries = Deliveries()
+        for work in works:
+            deliveries.add(work, error)
+        deliveries.send()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some rows of a forward that are encoded together, or not at all."""
+
+    encoding: Encoding | None
+    members: list[tuple[Work, Rows]]
+
+    @property
+    def size(self) -> int:
+        return sum(len(rows.images) for _, rows in self.members)
+
+    def finish(self) -> list[tuple[Work, Rows]]:
+        """The same rows, with their files."""
+        if self.encoding is None:
+            return self.members
+        images = [rows.images for _, rows in self.members]
+        texts = [text for work, rows in self.members for text in _texts(work, rows)]
+        with engine.short_memory_refused():
+            files = iter(self.encoding.encode(images[0] if len(images) == 1 else np.concatenate(images), texts))
+        return [(work, replace(rows, files=list(islice(files, len(rows.images))))) for work, rows in self.members]
+
+
+def _groups(parts: Sequence[Part], made: Sequence[Rows]) -> list[Group]:
+    """What was made, in runs of one encoding and of at most ENCODE_TOGETHER rows where there is one."""
+    groups: list[Group] = []
+    for part, rows in zip(parts, made, strict=True):
+        encoding = part.work.encoding
+        step = len(rows.images) if encoding is None else ENCODE_TOGETHER
+        for piece in _pieces(rows, step):
+            last = groups[-1] if groups else None
+            if (
+                encoding is not None
+                and last is not None
+                and encoding.like(last.encoding)
+                and last.size + len(piece.images) <= ENCODE_TOGETHER
+            ):
+                last.members.append((part.work, piece))
+            else:
+                groups.append(Group(encoding, [(part.work, piece)]))
+    return groups
+
+
+def _pieces(rows: Rows, step: int) -> Iterator[Rows]:
+    for begin in range(0, len(rows.images), step):
+        cut = slice(begin, begin + step)
+        labels = None if rows.labels is None else rows.labels[cut]
+        yield Rows(rows.start + begin, labels, rows.images[cut])
+
+
+def _texts(work: Work, rows: Rows) -> Iterator[str | None]:
+    """What the file of each row says of itself."""
+    assert work.encoding is not None
+    labels = [None] * len(rows.images) if rows.labels is None or rows.labels.ndim > 1 else rows.labels.tolist()
+    for index, label in enumerate(labels):
+        yield work.encoding.describe(rows.start + index, label)
+
+
+def _hand_over(outcomes: list[tuple[Work, Outcome]]) -> None:
+    for work, outcome in outcomes:
+        work.deliver(outcome)
