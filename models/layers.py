@@ -1,6 +1,7 @@
 """Layers that families share, and how every network gets its first weights."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ class Network(nn.Module):
     def initial_std(self, name: str, weight: Tensor) -> float:  # noqa: ARG002 - families go by the name
         """Of a weight [out, in, ...]: He's sqrt(2 / fan_in) (arXiv:1502.01852, eq. 10), unless the family says otherwise."""
         return math.sqrt(2 / weight[0].numel())
+
+    def normalised(self) -> Iterable[tuple[nn.Linear | nn.ConvTranspose2d, nn.Module]]:
+        """Each layer whose result goes through batch normalisation, with that one."""
+        return ()
 
 
 class BatchNorm(nn.BatchNorm2d):

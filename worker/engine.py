@@ -10,8 +10,9 @@ from torch import nn
 
 from models.config import ConfigError, TrainingConfig
 from models.determinism import make_deterministic
-from models.fingerprint import cpu_has, fingerprint
+from models.fingerprint import fingerprint
 from models.machine import available_cores
+from models.prepared import faster_precision, lay_out_channels_last
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,7 @@ class Engine:
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network with the weights of its convolutions laid out channels last, and with them all that they compute."""
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                # Spelled out, because `contiguous` leaves a weight of one channel in a layout that counts as channels first.
-                out, channels, height, width = parameter.shape
-                laid_out = torch.empty(out, height, width, channels, device=self.device).permute(0, 3, 1, 2)
-                parameter.data = laid_out.copy_(parameter.data)
+        lay_out_channels_last(network.to(self.device))
         return network
 
     @contextmanager
@@ -70,10 +66,3 @@ def choose_engine(config: TrainingConfig, processes: int = 1) -> Engine:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = faster_precision(device) if config.precision == "auto" else config.precision
     return Engine(device, precision, config.threads or torch.get_num_threads(), processes)
-
-
-def faster_precision(device: torch.device) -> str:
-    """Of "bf16" and "fp32" the one that the hardware gains from. A CPU without an instruction that multiplies bf16 emulates it, slowly."""
-    on_cpu = cpu_has("amx_bf16") or cpu_has("avx512_bf16")
-    gains = torch.cuda.is_bf16_supported() if device.type == "cuda" else on_cpu
-    return "bf16" if gains else "fp32"

@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -200,7 +200,7 @@ async def encode_grid(order: Order, samples: Samples, sampler: Sampler) -> bytes
 async def answer_json(order: Order, sampler: Sampler) -> Response:
     """The files as base64."""
     samples = await order.make(sampler, files=not order.grid)
-    files = samples.files or [None] * len(samples)
+    files: Sequence[bytes | None] = samples.files or [None] * len(samples)
     grid = await encode_grid(order, samples, sampler) if order.grid else None
 
     def write() -> bytes:

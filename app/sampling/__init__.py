@@ -115,7 +115,9 @@ class Sampler:
         inbox = Inbox(deadline_seconds)
         work: Work | None = None
         try:
-            model = self.cache.peek(resolved.sha256) or await inbox.unless_late(self.cache.get(resolved))
+            model = self.cache.peek(resolved.sha256)
+            if model is None:
+                model = await inbox.unless_late(self.cache.get(resolved))
             if isinstance(inputs, Latents) and inputs.labels is not None and inputs.labels.ndim > 1:
                 model = await inbox.unless_late(self.cache.get_mixing(resolved))
             work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COPIES = (
     4  # of a model's weights that loading holds at once: the file, its tensors, the network's own and the first ones
 )
+FORM = 2  # of generators when they sample: raised whenever models.prepared gives other bits
 
 
 def start_thread(threads: int) -> None:
@@ -39,13 +40,21 @@ def digest(threads: int) -> str:
     """Of all that decides the bits beside the model and the request. The device is chosen as `load` does."""
     from models.fingerprint import fingerprint
 
-    return hashlib.sha256(json.dumps(fingerprint(_device(), "fp32", threads), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([FORM, fingerprint(_device(), _precision(), threads)], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def _device() -> "torch.device":
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _precision() -> str:
+    from models.prepared import faster_precision
+
+    return faster_precision(_device())
 
 
 @contextmanager
@@ -77,7 +86,7 @@ def _load(snapshot: Path, resolved: Resolved) -> Loaded:
     from models.generator import latents, load_generator
 
     try:
-        generator = load_generator(snapshot, _device())
+        generator = load_generator(snapshot, _device()).prepared(_precision())
     except ModelFileError as error:
         raise Unavailable(f"The stored files of {resolved.label} cannot be used: restore or delete it.") from error
     info = generator.info  # the weights have its SHA-256, or they had not loaded

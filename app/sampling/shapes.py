@@ -4,8 +4,8 @@ A matrix product or a convolution may be summed in another order at another batc
 and now and then another pixel. Therefore forwards run at few shapes only, padded up. What a row *is*, is its result as the first
 of `BASE` rows. A shape is used only when it gave those very bits, in every place, to random rows (at least `BASE` of them) when
 the model was loaded.
-(On CPUs without matrix units, shapes of 4 rows and more were seen to agree for all families; one row alone not always, since a
-matrix times a vector is another kernel.)
+(On CPUs without matrix units one row was seen to agree with many for all families once their linear layers are steady, see
+`models.prepared`; 1 x 1 convolutions of 16 rows and more are another kernel than those of 4.)
 """
 
 import time
@@ -21,6 +21,7 @@ BASE = 4
 CANDIDATES = (1, BASE, 16, 64)  # ascending
 LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
 MOST_FORWARD_SECONDS = 5.0  # of `BASE` rows; a network that takes longer is not served, or all others would wait for it
+TIMINGS = 3  # of each shape, of which the least counts: the first forwards of a shape are slow, and others disturb
 
 Forward = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -76,7 +77,7 @@ def verify(forward: Forward) -> Shapes:
         rows = [row.tobytes() for start in starts for row in forward(np.arange(start, start + shape))]
         if rows == reference[: len(rows)]:
             capacity[shape] = shape
-            seconds[shape] = min(seconds.get(shape, np.inf), _time(forward, shape))
+            seconds[shape] = min(seconds.get(shape, np.inf), *(_time(forward, shape) for _ in range(TIMINGS)))
         elif shape == BASE:
             capacity[BASE] = 1  # its first place is right by definition
     return Shapes(plan(capacity, seconds), capacity, seconds)

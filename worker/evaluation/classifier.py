@@ -24,9 +24,10 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, max_pool2d, 
 
 from models.build import construct
 from models.layers import Network, initialise
+from models.prepared import faster_precision
 from models.randomness import Purpose, shuffled
 from worker.data import FEATURES_FILE
-from worker.engine import Engine, faster_precision
+from worker.engine import Engine
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]

@@ -4,6 +4,7 @@ Labels join in three places: an embedding beside z, class-dependent gains and bi
 (arXiv:1707.00683), and a projection in the discriminator (arXiv:1802.05637, eq. 3).
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -47,8 +48,13 @@ class Generator(Dcgan):
         last = nn.ConvTranspose2d(widths[-1], data.channels, 4, stride=2, padding=1)
         self.stages = nn.ModuleList([*hidden, last])
 
+    def normalised(self) -> Iterable[tuple[nn.Linear | nn.ConvTranspose2d, nn.Module]]:
+        """All but the last."""
+        return zip([self.base, *self.stages], self.norms, strict=False)
+
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)
+        z = z.to(self.base.weight.dtype)
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(rows)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost

@@ -43,7 +43,8 @@ class Generator(Network):
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        values = torch.sigmoid(self.layers(_beside(z, self.components(z, labels), self.classes)))
+        rows = self.components(z, labels)
+        values = torch.sigmoid(self.layers(_beside(z.to(next(self.layers.parameters()).dtype), rows, self.classes)))
         return values.view(-1, *self.shape) * 2 - 1
 
 

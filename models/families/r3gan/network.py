@@ -132,6 +132,7 @@ class Generator(R3gan):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)
+        z = z.to(self.gains.weight.dtype)
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(rows)], dim=1)
         gains = self.gains(z)[:, None, None]

@@ -66,6 +66,7 @@ class Generator(Vae):
         return super().initial_std(name, weight)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        z = z.to(self.base.weight.dtype)
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
