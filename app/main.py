@@ -24,13 +24,13 @@ from app.http.openapi import DocumentedAPI
 from app.http.references import References
 from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
-from app.routes import catalog, datasets, generations, jobs, models, operations, progress, samples
+from app.routes import batches, catalog, datasets, generations, jobs, models, operations, progress, samples
 from app.sampling import Sampler
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
 
-ROUTERS = (datasets, jobs, progress, models, samples, generations, catalog, operations)
+ROUTERS = (datasets, jobs, progress, models, samples, generations, batches, catalog, operations)
 UPLOADS = "/v1/datasets"
 
 

@@ -20,14 +20,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import datasets, jobs, registry
+from app import batches, datasets, jobs, registry
 from app.db import Database, clock, now, settings_of
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import ENDED, Checkpoint, Chore, Dataset, Event, Job, ModelVersion
+from app.tables import ENDED, Batch, BatchShard, Checkpoint, Chore, Dataset, Event, Job, ModelVersion
 
-ROOTS = ("jobs", "datasets")
-OURS = re.compile(r"(?:jobs/job|datasets/ds)_[0-9a-f]{24}/.+")  # a bucket may hold what is not
+ROOTS = ("jobs", "datasets", "batches")
+OURS = re.compile(r"(?:jobs/job|datasets/ds|batches/batch)_[0-9a-f]{24}/.+")  # a bucket may hold what is not
 
 CHORE = "orphans"
 
@@ -91,12 +91,12 @@ def _unnamed(database: Database, keys: list[str]) -> list[str]:
     if not keys:
         return []
     with database.reading() as session:
-        named = _named_by_jobs(session, keys) | _named_by_datasets(session, keys)
+        named = _named_by_jobs(session, keys) | _named_by_datasets(session, keys) | _named_by_batches(session, keys)
     return [key for key in keys if named.isdisjoint({key, _claim_of(key)})]
 
 
 def _claim_of(key: str) -> str:
-    """The prefix of everything that one claim of a job or a data set stores: `jobs/{id}/{fence}`, `datasets/{id}/{fence}`."""
+    """The prefix of everything that one claim of a job, a data set or a batch stores: `jobs/{id}/{fence}` and the like."""
     return "/".join(key.split("/", 3)[:3])
 
 
@@ -136,4 +136,15 @@ def _named_by_datasets(session: Session, keys: list[str]) -> set[str]:
             named.add(datasets.prepared_key(row.id, row.fence))
         if row.key is not None:
             named.add(row.key)
+    return named
+
+
+def _named_by_batches(session: Session, keys: list[str]) -> set[str]:
+    """The shards of batches, which have rows for as long as they are kept, the directories of zips, and the claims that run."""
+    named = set(session.scalars(select(BatchShard.key).where(BatchShard.key.in_(keys))))
+    for row in session.scalars(select(Batch).where(Batch.id.in_(_owners(keys)), Batch.deleted_at.is_(None))):
+        if row.status == "running":
+            named.add(batches.run_key(row.id, row.fence))
+        if row.archive is not None and row.archive["directory"] is not None:
+            named.add(row.archive["directory"]["key"])
     return named

@@ -16,8 +16,13 @@ from kombu.exceptions import OperationalError
 
 from app.settings import Settings, get_settings
 
-Queue = Literal["train", "io", "probe"]
-TASKS: dict[Queue, str] = {"train": "ganvil.train", "io": "ganvil.io", "probe": "ganvil.probe"}
+Queue = Literal["train", "io", "probe", "batch"]
+TASKS: dict[Queue, str] = {
+    "train": "ganvil.train",
+    "io": "ganvil.io",
+    "probe": "ganvil.probe",
+    "batch": "ganvil.batch",
+}
 CHANNEL = "ganvil:jobs"  # carries the id of a job that has news
 MOST_RINGS = 32  # waiting in a queue: more wake nobody who is not awake
 

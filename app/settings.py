@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     upload_idle_seconds: float = Field(60, gt=0, description="How long a request may keep silent amid its body.")
     sync_generation_limit: int = Field(1024, ge=1, description="The most samples that one request may ask for.")
 
+    batch_limit: int = Field(1_000_000, ge=1, description="The most samples of one batch.")
+    batch_seconds: float = Field(
+        604_800, gt=0, description="How long a batch is kept after it ended; then its files are deleted."
+    )
+
     archive_members_limit: int = Field(2_000_000, ge=1, description="The most members of an uploaded archive.")
     archive_total_limit_bytes: int = Field(64 * GIB, ge=1, description="The most that an archive may unpack to.")
     archive_member_limit_bytes: int = Field(256 * MIB, ge=1, description="The most that one member may unpack to.")

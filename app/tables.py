@@ -124,6 +124,52 @@ class Probe(Leased, Base):
     finished_at: Mapped[float | None]
 
 
+class Batch(Leased, Base):
+    """Samples of many seeds, made into shards. `status` is one of queued, running, succeeded, failed, cancelled.
+
+    What it is made from is copied into the row when it is accepted. Of one that is deleted, or that has expired, the row stays and
+    its shards go.
+    """
+
+    __tablename__ = "batches"
+    __table_args__ = (
+        Index("ix_batches_runnable", "status", "priority", "queued_at"),
+        Index("ix_batches_created", "created_at", "id"),
+        Index("ix_batches_expires", "expires_at", sqlite_where=_LIVE, postgresql_where=_LIVE),
+    )
+
+    model: Mapped[str] = mapped_column(String(160))  # the lasting name of a version or a checkpoint
+    sha256: Mapped[str] = mapped_column(String(64))  # of its generator.safetensors
+    snapshot_key: Mapped[str] = mapped_column(String(255))
+    info: Mapped[Document]  # as in ModelVersion
+    seeds: Mapped[str] = mapped_column(Text)  # ranges: 0-63,70
+    options: Mapped[Document]  # {"class": index | null, "truncation", "format": str | null, "container", "shard_size"}
+    total: Mapped[int]  # samples
+    progress: Mapped[Document]  # {"done", "samples_per_second", "eta_seconds"}
+    archive: Mapped[Document | None]  # once succeeded: {"size", "sha256", "directory": {"key", "size"} | null}
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    expires_at: Mapped[float | None]
+    deleted_at: Mapped[float | None]
+
+
+class BatchShard(Base):
+    """A file with the samples of the same number of seeds as its neighbours, the last one's excepted."""
+
+    __tablename__ = "batch_shards"
+
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), index=True)
+    samples: Mapped[int]
+    size: Mapped[int]  # bytes
+    body: Mapped[int]  # bytes that come before what ends the file: what the archive takes
+    sha256: Mapped[str] = mapped_column(String(64))
+    engine: Mapped[str] = mapped_column(String(64))  # digest of the fingerprint that it was made under
+    encoder: Mapped[str | None] = mapped_column(String(120))
+
+
 class Event(Base):
     """One line of a job's history; `seq` is monotone per job. Rows of ticks (`app.jobs.reports.TICKS`) are unique per (kind,
     examples_seen).

@@ -10,9 +10,9 @@ LAYERS: dict[str, set[str]] = {
     "settings and errors": {"errors", "settings", "logs"},
     "base": {
         *("tables", "db", "migrations", "leases", "paging", "names"),
-        *("storage", "queue", "formats", "bundles"),
+        *("storage", "queue", "formats", "bundles", "tars"),
     },
-    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting"},
+    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting", "batches"},
     "jobs": {"jobs"},
     "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},

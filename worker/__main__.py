@@ -13,16 +13,17 @@ from pydantic import ValidationError
 from app.settings import explain, get_settings
 from worker.tasks import celery
 
-SPARE_THREADS = (
-    3  # beside the training slots: for preparing, for probing, and to answer bells that find every slot busy
-)
+# Beside the training slots: for preparing, for probing, for a batch, and to answer bells that find every slot busy.
+SPARE_THREADS = 4
 
 
 def main() -> None:
     """Work until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m worker", description="Train jobs and prepare data sets.")
     parser.add_argument(
-        "--queues", default="train,io", help="train (with it come the probes of dry runs), io or both (the default)"
+        "--queues",
+        default="train,io",
+        help="train (with it come the probes of dry runs), io (with it come batches) or both (the default)",
     )
     queues = parser.parse_args().queues
     try:

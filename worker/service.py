@@ -41,6 +41,7 @@ class Service:
         self.training = Slots(training_places(settings.train_slots, gpus), partial(self.bell.ring, "train"))
         self.probing = Slots([{}], partial(self.bell.ring, "probe"))
         self.io = Slots([{}], partial(self.bell.ring, "io"))
+        self.batching = Slots([{}], partial(self.bell.ring, "batch"))
         self._sweeper = Sweeper(self.database, self.bell, settings)
         self._clearer = threading.Thread(target=self._clear_orphans, name="orphans", daemon=True)
         self._life = threading.Thread(target=self._live, name="life", daemon=True)
@@ -75,6 +76,7 @@ class Service:
             self._clearer.start()
             self.bell.ring("train", self.training.total)
             self.bell.ring("io")
+            self.bell.ring("batch")
             while not self._pause():
                 self._says(self._beat)
             self._sweeper.stop()

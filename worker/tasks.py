@@ -21,12 +21,13 @@ from celery.signals import (
 from app import logs
 from app.queue import TASKS, celery
 from app.settings import get_settings
+from worker.batching import batch_next
 from worker.preparation import prepare_next
 from worker.probing import probe_next
 from worker.service import Service
 from worker.training import train_next
 
-__all__ = ["celery", "io", "probe", "train"]
+__all__ = ["batch", "celery", "io", "probe", "train"]
 
 _services: list[Service] = []  # this process's one, from worker_init on
 
@@ -52,12 +53,23 @@ def probe() -> None:
     service.probing.work(lambda environment: probe_next(service, environment))
 
 
+@celery.task(name=TASKS["batch"])
+def batch() -> None:
+    """Make queued batches, one at a time and also while data sets are prepared, until none is left."""
+    service = _services[0]
+    service.batching.work(lambda environment: batch_next(service, environment))
+
+
 @celeryd_after_setup.connect
 def _listen(instance: Any, **_: Any) -> None:
-    """Whoever trains also measures what training would take: it is the same machine that is asked about."""
+    """Whoever trains also measures what training would take, for it is the same machine that is asked about; whoever prepares data
+    sets also makes batches.
+    """
     queues = instance.app.amqp.queues
     if "train" in queues.consume_from:
         queues.select_add("probe")
+    if "io" in queues.consume_from:
+        queues.select_add("batch")
 
 
 @setup_logging.connect

@@ -1,7 +1,7 @@
 """Conditional and partial answers (RFC 9110): ETag and 304, Range, 206 and 416."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
@@ -39,6 +39,26 @@ def send_object(
 
     Raises NotFound and RangeNotSatisfiable.
     """
+    return send_bytes(
+        request,
+        lambda: storage.size(key) if size is None else size,
+        lambda start, end: storage.stream(key, start, end),
+        sha256=sha256,
+        media_type=media_type,
+        filename=filename,
+    )
+
+
+def send_bytes(
+    request: Request,
+    size_of: Callable[[], int],
+    stream: Callable[[int, int], Iterator[bytes]],
+    *,
+    sha256: str,
+    media_type: str,
+    filename: str,
+) -> Response:
+    """The same of whatever has a size and gives its bytes [start, end)."""
     headers = {
         "ETag": f'"{sha256}"',
         "Accept-Ranges": "bytes",
@@ -47,7 +67,7 @@ def send_object(
     }
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
-    size = storage.size(key) if size is None else size
+    size = size_of()
     part = requested_range(request, size, headers["ETag"])
     start, end = part or (0, size)
     headers["Content-Length"] = str(end - start)
@@ -56,7 +76,7 @@ def send_object(
     status = 200 if part is None else 206
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=media_type)
-    return StreamingResponse(storage.stream(key, start, end), status, headers, media_type)
+    return StreamingResponse(stream(start, end), status, headers, media_type)
 
 
 def requested_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:

@@ -38,6 +38,7 @@ TAGS = [
     {"name": "jobs", "description": "Training: submit, steer, watch. `latest` stands for the newest job."},
     {"name": "models", "description": "What was learned: versions, aliases, downloads."},
     {"name": "samples", "description": "Generated images. A seed is an address: the same one gives the same image."},
+    {"name": "batches", "description": "Many samples, made in the background and kept as files for some days."},
     {"name": "catalog", "description": "What can be asked for."},
     {"name": "operations", "description": "Health, queue and workers."},
 ]

@@ -97,12 +97,13 @@ def check_kept(session: Session, job: Job) -> None:
 
 
 def check_unneeded(session: Session, job_id: str) -> None:
-    """Raises InUse while another unfinished job begins with a checkpoint of this one."""
+    """Raises InUse while another unfinished job begins with a checkpoint of this one, or a batch is made from one."""
     own = session.scalars(select(Checkpoint.id).where(Checkpoint.job_id == job_id)).all()
     if needing := [other for other in registry.beginning_with(session, own) if other != job_id]:
         raise InUse(
             f"{', '.join(needing)} begins with a checkpoint of job {job_id}: cancel what needs it, or wait until it ends."
         )
+    registry.check_no_batch(session, own)
 
 
 def _size(height: int, width: int, channels: int) -> str:

@@ -12,6 +12,7 @@ Every function takes the session of a transaction and leaves committing to it.
 from app.registry.changes import (
     SNAPSHOT_FILES,
     beginning_with,
+    check_no_batch,
     delete,
     delete_alias,
     hold,
@@ -32,6 +33,6 @@ from app.registry.references import (
 )
 
 __all__ = [
-    "LIVE", "SNAPSHOT_FILES", "Model", "Resolved", "beginning_with", "delete", "delete_alias", "get_model", "get_version", "hold",
+    "LIVE", "SNAPSHOT_FILES", "Model", "Resolved", "beginning_with", "check_no_batch", "delete", "delete_alias", "get_model", "get_version", "hold",
     "list_models", "parse", "publish", "publish_checkpoint", "published", "put_alias", "resolve", "snapshot_objects",
 ]  # fmt: skip

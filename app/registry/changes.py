@@ -9,7 +9,7 @@ from app import names
 from app.db import clock
 from app.errors import FieldError, InUse, Invalid, NotFound
 from app.registry.references import LIVE, get_checkpoint, get_model, living, parse
-from app.tables import ENDED, Checkpoint, Job, ModelAlias, ModelVersion
+from app.tables import ENDED, Batch, Checkpoint, Job, ModelAlias, ModelVersion
 from models.manifest import MANIFEST, ONNX, WEIGHTS
 
 SNAPSHOT_FILES = (WEIGHTS, MANIFEST)
@@ -39,7 +39,8 @@ def delete_alias(session: Session, name: str, alias: str) -> None:
 def delete(session: Session, ref: str) -> list[str]:
     """Delete a version (`name:3`) or all of them (`name`); gives the object keys to delete once this has committed.
 
-    Raises NotFound, Gone, Invalid (an alias or an id), and InUse while an alias points at one or an unfinished job begins with it.
+    Raises NotFound, Gone, Invalid (an alias or an id), and InUse while an alias points at one, an unfinished job begins with it
+    or an unfinished batch is made from it.
     """
     name, number, alias = parse(ref)
     if alias is not None or ref.startswith(names.ID_PREFIXES):
@@ -53,8 +54,10 @@ def delete(session: Session, ref: str) -> list[str]:
         raise InUse(
             f"{', '.join(f'{name}@{alias}' for alias in holding)} points at it: move or delete the alias first."
         )
-    if needing := beginning_with(session, [f"{name}:{version}" for version in numbers]):
+    labels = [f"{name}:{version}" for version in numbers]
+    if needing := beginning_with(session, labels):
         raise InUse(f"{', '.join(needing)} begins with it: cancel what needs it, or wait until it ends.")
+    check_no_batch(session, labels)
     moment = clock(session)
     for version in doomed:
         version.deleted_at = moment
@@ -83,6 +86,13 @@ def beginning_with(session: Session, labels: Sequence[str]) -> Sequence[str]:
     """Some of the unfinished jobs that begin with one of these versions (`name:3`) or checkpoints."""
     needing = select(Job.id).where(Job.initial["ref"].as_string().in_(labels), Job.status.not_in(ENDED))
     return session.scalars(needing.order_by(Job.created_at).limit(3)).all()
+
+
+def check_no_batch(session: Session, labels: Sequence[str]) -> None:
+    """Raises InUse while an unfinished batch is made from one of these versions (`name:3`) or checkpoints."""
+    making = select(Batch.id).where(Batch.model.in_(labels), Batch.status.not_in(ENDED))
+    if batches := session.scalars(making.order_by(Batch.created_at).limit(3)).all():
+        raise InUse(f"{', '.join(batches)} is made from it: cancel what needs it, or wait until it ends.")
 
 
 def _held(session: Session, name: str, number: int) -> ModelVersion:

@@ -12,10 +12,15 @@ PART = re.compile(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?")
 
 def parse(text: str, *, limit: int, pointer: str = "#/seeds") -> list[int]:
     """The seeds that `text` names, in its order. Raises Invalid, before anything is expanded, for more than `limit`."""
+    return [seed for each in parse_ranges(text, limit=limit, pointer=pointer) for seed in each]
+
+
+def parse_ranges(text: str, *, limit: int, pointer: str = "#/seeds") -> list[range]:
+    """The same as ranges."""
     ranges = [_range(part, pointer) for part in text.split(",")]
     count = sum(each.stop - each.start for each in ranges)  # len() overflows on long ranges
     check_count(count, limit=limit, pointer=pointer)
-    return [seed for each in ranges for seed in each]
+    return ranges
 
 
 def consecutive(first: int, n: int, *, limit: int) -> list[int]:
