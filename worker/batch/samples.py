@@ -41,15 +41,13 @@ class Maker:
         return Made(images, labels, files)
 
     def _forward(self, seeds: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
-        asked = np.full(len(seeds), -1 if self.label is None else self.label, np.int64)
-        labels = self.model.labels(seeds, asked)
-        truncation = np.full(len(seeds), self.truncation, np.float32)
+        labels = self.model.labels(seeds, None if self.label is None else np.full(len(seeds), self.label, np.int64))
+        z = self.model.draw(seeds, np.full(len(seeds), self.truncation, np.float32))
         images, done = [], 0
         while done < len(seeds):
             shape = self.model.shapes.choose(len(seeds) - done)
             rows = slice(done, min(len(seeds), done + self.model.shapes.capacity[shape]))
-            own = None if labels is None else labels[rows]
-            images.append(self.model.generate(seeds[rows], own, truncation[rows], shape))
+            images.append(self.model.generate(z[rows], None if labels is None else labels[rows], shape))
             done = rows.stop
         return np.concatenate(images), [-1] * len(seeds) if labels is None else labels.tolist()
 
