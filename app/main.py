@@ -26,6 +26,7 @@ from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
 from app.routes import batches, catalog, datasets, generations, jobs, models, operations, progress, samples
 from app.sampling import Sampler
+from app.sampling.keeping import Keeper
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
@@ -70,16 +71,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.bell = Bell(settings)
     state.references = References(state.database)
     state.sampler = Sampler(settings, state.storage)
+    state.keeper = Keeper(state.database, state.sampler, settings.sweep_seconds)
     state.exporter = Exporter(state.storage)
     state.films = Films()
     state.follower = Follower(state.database, settings)
     sweeper = Sweeper(state.database, state.bell, settings)
     sweeper.start()
     state.follower.start()
+    state.keeper.start()
     try:
         with calling_at_stop(state.follower.end_streams):
             yield
     finally:
+        state.keeper.stop()
         await state.follower.stop()
         for close in (sweeper.stop, state.sampler.close, state.bell.close, state.database.dispose):
             await run_in_threadpool(close)

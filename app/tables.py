@@ -243,6 +243,15 @@ class ModelAlias(Base):
     updated_at: Mapped[float]
 
 
+class ModelPin(Base):
+    """A reference whose generator stays loaded wherever samples are served."""
+
+    __tablename__ = "model_pins"
+
+    ref: Mapped[str] = mapped_column(String(160), primary_key=True)
+    created_at: Mapped[float]
+
+
 class IdempotencyKey(Base):
     """The first answer to a POST that carried an Idempotency-Key, written in the transaction of what it created."""
 

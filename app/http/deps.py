@@ -22,6 +22,7 @@ from app.http.references import References
 from app.jobs import history
 from app.queue import Bell
 from app.sampling import Sampler
+from app.sampling.keeping import Keeper
 from app.settings import Settings
 from app.storage import Storage
 
@@ -49,6 +50,7 @@ FilmsDep = Annotated[Films, _part("films")]
 ExporterDep = Annotated[Exporter, _part("exporter")]
 ReferencesDep = Annotated[References, _part("references")]
 SamplerDep = Annotated[Sampler, _part("sampler")]
+KeeperDep = Annotated[Keeper, _part("keeper")]
 CallerDep = Annotated[Caller, Depends(_caller)]
 
 

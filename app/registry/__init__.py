@@ -20,6 +20,7 @@ from app.registry.changes import (
     put_alias,
     snapshot_objects,
 )
+from app.registry.pins import pin, pins, unpin
 from app.registry.publishing import publish, publish_checkpoint
 from app.registry.references import (
     LIVE,
@@ -34,5 +35,5 @@ from app.registry.references import (
 
 __all__ = [
     "LIVE", "SNAPSHOT_FILES", "Model", "Resolved", "beginning_with", "check_no_batch", "delete", "delete_alias", "get_model", "get_version", "hold",
-    "list_models", "parse", "publish", "publish_checkpoint", "published", "put_alias", "resolve", "snapshot_objects",
+    "list_models", "parse", "pin", "pins", "publish", "publish_checkpoint", "published", "put_alias", "resolve", "snapshot_objects", "unpin",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app import names
 from app.db import clock
 from app.errors import FieldError, InUse, Invalid, NotFound
+from app.registry.pins import forget
 from app.registry.references import LIVE, get_checkpoint, get_model, living, parse
 from app.tables import ENDED, Batch, Checkpoint, Job, ModelAlias, ModelVersion
 from models.manifest import MANIFEST, ONNX, WEIGHTS
@@ -34,6 +35,7 @@ def delete_alias(session: Session, name: str, alias: str) -> None:
     if row is None:
         raise NotFound(f"Model {name!r} has no alias {alias!r}.")
     session.delete(row)
+    forget(session, [f"{name}@{alias}"])
 
 
 def delete(session: Session, ref: str) -> list[str]:
@@ -61,6 +63,7 @@ def delete(session: Session, ref: str) -> list[str]:
     moment = clock(session)
     for version in doomed:
         version.deleted_at = moment
+    forget(session, labels if number is not None else [*labels, name])
     session.flush()
     snapshots = {version.snapshot_key for version in doomed}
     kept = union(

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -167,11 +167,25 @@ def get_model(session: Session, name: str) -> Model:
 
 
 def list_models(
-    session: Session, *, limit: int = DEFAULT_LIMIT, cursor: str | None = None
+    session: Session,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str | None = None,
+    among: Collection[str] | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Sequence[Model], str | None]:
-    """A page of models by name, and the cursor of the next page. Raises Invalid for a malformed cursor."""
+    """A page of models by name, and the cursor of the next page. Raises Invalid for a malformed cursor.
+
+    `among` and `without` are SHA-256s of weights: of the models that have a version with one of those, or with none of these.
+    """
     limit = max(1, min(limit, MAX_LIMIT))
     query = select(ModelVersion.name).where(LIVE).distinct()
+    if among is not None:
+        query = query.where(ModelVersion.sha256.in_(among))
+    if without:
+        query = query.where(
+            ModelVersion.name.not_in(select(ModelVersion.name).where(LIVE, ModelVersion.sha256.in_(without)))
+        )
     if cursor is not None:
         query = query.where(ModelVersion.name > decode_cursor(cursor, str)[0])
     found = session.scalars(query.order_by(ModelVersion.name).limit(limit + 1)).all()

@@ -4,6 +4,7 @@ import hashlib
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from sqlalchemy.orm import Session
 
@@ -11,14 +12,14 @@ from app import registry
 from app.exporting import Exporter
 from app.http.answers import head_of
 from app.http.clearing import clearing
-from app.http.deps import DatabaseDep, ExporterDep, StorageDep
+from app.http.deps import DatabaseDep, ExporterDep, KeeperDep, ReferencesDep, SamplerDep, StorageDep
 from app.http.downloads import send_object
 from app.http.parameters import AliasName, Cursor, Limit, ModelName, ModelRef
 from app.http.routing import StrictRoute
 from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import Page, binary, problems
-from app.schemas.models import Alias, AliasRequest, Model, Snapshot
+from app.schemas.models import Alias, AliasRequest, Model, Pin, Snapshot
 from app.storage import Storage
 from models.manifest import MANIFEST, WEIGHTS
 
@@ -35,18 +36,29 @@ FILE[206]["content"][JSON] = {"schema": {}}
 
 
 @router.get("", responses=problems(422), summary="List models")
-def list_models(database: DatabaseDep, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Page[Model]:
+def list_models(
+    database: DatabaseDep,
+    sampler: SamplerDep,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    loaded: Annotated[
+        bool | None,
+        Query(description="Only those of which the process that answers has a version in memory, or has none."),
+    ] = None,
+) -> Page[Model]:
     """By name, with their versions (newest first) and aliases."""
+    here = sampler.cache.sizes()
+    only = {} if loaded is None else {"among": here} if loaded else {"without": here}
     with database.reading() as session:
-        found, next_cursor = registry.list_models(session, limit=limit, cursor=cursor)
-        return Page(data=[Model.of(model) for model in found], next_cursor=next_cursor)
+        found, next_cursor = registry.list_models(session, limit=limit, cursor=cursor, **only)
+        return Page(data=[Model.of(model, here) for model in found], next_cursor=next_cursor)
 
 
 @router.get("/{ref}", responses=problems(404, 409, 410, 422), summary="Look at a model")
-def get_model(ref: ModelRef, database: DatabaseDep) -> Snapshot:
+def get_model(ref: ModelRef, database: DatabaseDep, sampler: SamplerDep) -> Snapshot:
     """The snapshot that a reference means now, and the model it belongs to."""
     with database.reading() as session:
-        return Snapshot.of(registry.resolve(session, ref), _published(session, ref))
+        return Snapshot.of(registry.resolve(session, ref), _published(session, ref), sampler.cache.sizes())
 
 
 def _published(session: Session, ref: str) -> registry.Model | None:
@@ -54,6 +66,37 @@ def _published(session: Session, ref: str) -> registry.Model | None:
         return None
     name, _, _ = registry.parse(ref)
     return registry.get_model(session, name)
+
+
+@router.put("/{ref}/pin", responses=problems(404, 409, 410, 422, 503), summary="Keep a model loaded")
+async def pin_model(
+    ref: ModelRef, database: DatabaseDep, references: ReferencesDep, sampler: SamplerDep, keeper: KeeperDep
+) -> Pin:
+    """Loads what the reference means, and keeps it in memory here and, within seconds, in every other process that serves samples:
+    also after a restart, and what an alias or a bare name means later, before it is asked for.
+    """
+    resolved = await references.resolve(ref)
+    await keeper.check_room(resolved)
+
+    def write() -> None:
+        with database.writing() as session:
+            registry.pin(session, ref)
+
+    await run_in_threadpool(write)
+    await keeper.keep()
+    return Pin(ref=ref, version=resolved.label, bytes=sampler.cache.sizes().get(resolved.sha256, 0))
+
+
+@router.delete("/{ref}/pin", status_code=204, responses=problems(404, 422), summary="Let a model go")
+async def unpin_model(ref: ModelRef, database: DatabaseDep, keeper: KeeperDep) -> None:
+    """It stays in memory until others need the room."""
+
+    def write() -> None:
+        with database.writing() as session:
+            registry.unpin(session, ref)
+
+    await run_in_threadpool(write)
+    await keeper.keep()
 
 
 @router.delete("/{ref}", status_code=204, responses=problems(404, 409, 410, 422), summary="Delete a model or a version")

@@ -74,7 +74,7 @@ class GeneratorCache:
     def __init__(self, load: Callable[[Resolved], Loaded], executor: Executor, limit_bytes: int) -> None:
         self._load_blocking = load
         self._executor = executor
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Loaded]] = {}
         self._mixing: WeakKeyDictionary[Loaded, asyncio.Task[Loaded]] = WeakKeyDictionary()
@@ -136,7 +136,7 @@ class GeneratorCache:
     def _evict(self, newest: str) -> None:
         """Drop those unused for longest; the newest stays, whatever its size."""
         sizes = self.sizes()
-        excess = sum(sizes.values()) - self._limit
+        excess = sum(sizes.values()) - self.limit_bytes
         for sha256, size in sizes.items():
             if excess <= 0:
                 return

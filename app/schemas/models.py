@@ -1,5 +1,6 @@
 """Published models on the wire."""
 
+from collections.abc import Container
 from typing import Any, Self
 
 from pydantic import ConfigDict, Field
@@ -29,15 +30,18 @@ class ModelVersion(View):
     kid: float | None
     evaluation: Evaluation
     info: dict[str, Any] = Field(description="Family, network, shape, classes and data set.")
+    loaded: bool = Field(description="Whether the process that answers has it in memory.")
     created_at: Time
 
     @classmethod
-    def of(cls, row: tables.ModelVersion) -> Self:
+    def of(cls, row: tables.ModelVersion, loaded: Container[str] = ()) -> Self:
+        """`loaded` has the SHA-256s of the weights that are in memory."""
         own = {
             "model": row.name,
             "ref": f"{row.name}:{row.version}",
             "job": row.job_id,
             "checkpoint": row.checkpoint_id,
+            "loaded": row.sha256 in loaded,
         }
         same = {name: getattr(row, name) for name in cls.model_fields if name not in own}
         return cls.model_validate(same | own)
@@ -51,8 +55,10 @@ class Model(View):
     aliases: dict[str, int] = Field(description="Alias to version.")
 
     @classmethod
-    def of(cls, model: registry.Model) -> Self:
-        return cls(name=model.name, versions=[ModelVersion.of(row) for row in model.versions], aliases=model.aliases)
+    def of(cls, model: registry.Model, loaded: Container[str] = ()) -> Self:
+        """See `ModelVersion.of`."""
+        versions = [ModelVersion.of(row, loaded) for row in model.versions]
+        return cls(name=model.name, versions=versions, aliases=model.aliases)
 
 
 class Snapshot(View):
@@ -61,6 +67,7 @@ class Snapshot(View):
     ref: str = Field(description="As it was asked for.")
     version: str = Field(description="Its lasting name: `digits:3` or a checkpoint's id.")
     pinned: bool = Field(description="Whether `ref` can never mean another snapshot.")
+    loaded: bool = Field(description="Whether the process that answers has it in memory.")
     sha256: str
     examples_seen: int
     kid: float | None
@@ -69,10 +76,23 @@ class Snapshot(View):
     model: Model | None = Field(description="The published model that it is a version of.")
 
     @classmethod
-    def of(cls, resolved: registry.Resolved, model: registry.Model | None) -> Self:
-        own = {"version": resolved.label, "model": model and Model.of(model)}
+    def of(cls, resolved: registry.Resolved, model: registry.Model | None, loaded: Container[str] = ()) -> Self:
+        """See `ModelVersion.of`."""
+        own = {
+            "version": resolved.label,
+            "loaded": resolved.sha256 in loaded,
+            "model": model and Model.of(model, loaded),
+        }
         same = {name: getattr(resolved, name) for name in cls.model_fields if name not in own}
         return cls.model_validate(same | own)
+
+
+class Pin(View):
+    """A reference whose generator stays loaded."""
+
+    ref: str
+    version: str = Field(description="What it means now: `digits:3` or a checkpoint's id.")
+    bytes: int = Field(description="Of its weights in memory.")
 
 
 class PublishRequest(Body):
