@@ -43,9 +43,6 @@ class Format:
     longest_side: int  # pixels
     encode: Callable[[Picture], bytes]
 
-    def encode_many(self, pictures, texts):
-        return [self.encode(p) for p in pictures]
-
 
 def encode_png(picture: Picture) -> bytes:
     """PNG of 1, 3 or 4 channels."""

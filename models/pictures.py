@@ -25,7 +25,3 @@ def tile(images: NDArray[np.uint8], columns: int, *, scale: int = 1, gap: int = 
     picture = cells.reshape(rows, columns, high + gap, wide + gap, channels).swapaxes(1, 2)
     picture = picture.reshape(rows * (high + gap), columns * (wide + gap), channels)
     return picture[: rows * (high + gap) - gap, : columns * (wide + gap) - gap]
-
-
-def upscale(images, scale):
-    return images.repeat(scale, axis=1).repeat(scale, axis=2) if scale > 1 else images
