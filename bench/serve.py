@@ -13,15 +13,17 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from app.settings import Settings
-from bench.serving import closed, machine, model, wrk
+from bench.serving import bulk, closed, machine, model, wrk
 from bench.serving.contenders import CONTENDERS, Contender, Site
 from bench.serving.environment import NoPeers, peers_python
 from bench.serving.gate import GateFailed
 from bench.serving.precision import fastest
+from bench.serving.report import Target, document
 
 PARTS = ("requests", "bulk", "open-loop", "models")
 NAMES = [contender.name for contender in CONTENDERS]
@@ -97,16 +99,21 @@ def requests(site: Site, options: argparse.Namespace) -> dict[str, object]:
         connections=options.connections,
     )
     rows = closed.summarise(runs)
-    found = closed.targets(rows)
-    print(closed.table(rows), *found, sep="\n")
-    return {"rows": [rounded(asdict(row)) for row in rows], "targets": {each.what: each.met for each in found}}
+    return told(closed.table(rows), rows, closed.targets(rows))
 
 
-def rounded(row: dict[str, object]) -> dict[str, object]:
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
+def in_bulk(site: Site, options: argparse.Namespace) -> dict[str, object]:
+    rounds = bulk.measure(site, rounds=options.rounds, seconds=options.seconds)
+    return told(bulk.table(rounds), rounds, bulk.targets(rounds))
 
 
-PART = {"requests": requests}
+def told(table: str, rows: Iterable[Any], targets: Sequence[Target]) -> dict[str, object]:
+    """Prints a part's table and targets; what the JSON line says of it."""
+    print(table, *targets, sep="\n", end="\n\n", flush=True)
+    return document(rows, targets)
+
+
+PART = {"requests": requests, "bulk": in_bulk}
 
 if __name__ == "__main__":
     main()

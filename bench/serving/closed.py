@@ -10,6 +10,7 @@ from bench.serving.contenders import Contender, Site, port_of_its_own
 from bench.serving.gate import Gate
 from bench.serving.machine import watch
 from bench.serving.processes import ServerFailed, Tree
+from bench.serving.report import Target
 from bench.serving.wrk import Load
 
 WARM_CONNECTIONS = 32  # BentoML's batching learns from these
@@ -80,6 +81,7 @@ def _one(
     port = port_of_its_own()
     address = f"http://127.0.0.1:{port}"
     with contender.start(site, port, site.log(contender.name)) as tree:
+        contender.warm(address)
         gate.check(contender, address)
         requests = contender.requests(address)
         wrk.run(address, requests, connections=WARM_CONNECTIONS, seconds=warmup)
@@ -140,24 +142,6 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([head, *lines])
 
 
-@dataclass(frozen=True)
-class Target:
-    """A number to reach: `value` of at least, or at most, `limit`."""
-
-    what: str
-    value: float
-    limit: float
-    at_least: bool
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
-
-    def __str__(self) -> str:
-        bound = "at least" if self.at_least else "at most"
-        return f"{self.what}: {self.value:.2f} ({bound} {self.limit:g}{'' if self.met else ': MISSED'})"
-
-
 def targets(rows: Sequence[Row]) -> list[Target]:
     """Those that these rows can tell."""
     by = {(row.name, row.connections): row for row in rows}
@@ -167,14 +151,19 @@ def targets(rows: Sequence[Row]) -> list[Target]:
     found = []
     if ours is not None and (lit := by.get(("litserve", 32))) is not None:
         found += [
-            Target("32 connections, rate / LitServe's", ours.requests_per_second / lit.requests_per_second, 6, True),
-            Target("32 connections, p99 / LitServe's", ours.p99_ms / lit.p99_ms, 1, False),
+            Target(
+                "32 connections, rate / LitServe's",
+                ours.requests_per_second / lit.requests_per_second,
+                6,
+                at_least=True,
+            ),
+            Target("32 connections, p99 / LitServe's", ours.p99_ms / lit.p99_ms, 1, at_least=False),
         ]
     if (alone := by.get(("ours", 1))) is not None and (hand := by.get(("by hand", 1))) is not None:
-        found.append(Target("1 connection, p50 / by hand", alone.p50_ms / hand.p50_ms, 0.7, False))
+        found.append(Target("1 connection, p50 / by hand", alone.p50_ms / hand.p50_ms, 0.7, at_least=False))
     if (known := by.get(("ours, known", 32))) is not None and (ceiling := by.get(("ceiling", 32))) is not None:
         share = known.requests_per_second / ceiling.requests_per_second
-        found.append(Target("32 connections, 304 / ceiling", share, 0.6, True))
+        found.append(Target("32 connections, 304 / ceiling", share, 0.6, at_least=True))
     return found
 
 

@@ -3,6 +3,7 @@
 import base64
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from bench.serving.peers.pictures import PRECISION, SNAPSHOT, THREADS
 from bench.serving.processes import Tree, running
 from bench.serving.wrk import get, post
 
+PATIENCE = 120  # seconds, for a first request that loads PyTorch and the generator
+EVERYBODY = 32  # connections at once, which reach every process of a server
 REPEATED = range(64)  # the seeds of a client that has seen their samples before
 MODEL = "/v1/models/bench:1/samples"
 UVICORN = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
@@ -55,6 +58,16 @@ class Contender:
     requests: Callable[[str], list[bytes]]
     picture: Callable[[httpx.Client, int], bytes]
     ours: bool = False
+
+    def warm(self, address: str) -> None:
+        """Have every process of the server load what it needs."""
+
+        def ask(seed: int) -> None:
+            with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as http:
+                self.picture(http, seed)
+
+        with ThreadPoolExecutor(EVERYBODY) as pool:
+            list(pool.map(ask, range(EVERYBODY)))
 
     def start(self, site: Site, port: int, log: Path) -> AbstractContextManager[Tree]:
         """Raises ServerFailed."""
@@ -110,7 +123,7 @@ def _bentoml_picture(http: httpx.Client, seed: int) -> bytes:
 
 def _known(address: str) -> list[bytes]:
     """Requests for samples that the client has already: it knows their entity tags."""
-    with httpx.Client(base_url=address, trust_env=False) as http:
+    with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as http:
         tags = {seed: http.head(f"{MODEL}/{seed}.png").raise_for_status().headers["ETag"] for seed in REPEATED}
     return [get(f"{MODEL}/{seed}.png", If_None_Match=tag) for seed, tag in tags.items()]
 
@@ -136,3 +149,4 @@ CONTENDERS = (
     Contender("ceiling", _uvicorn("ceiling"), "/health", _address(PLAIN), _by_path(PLAIN)),
     Contender("ours, known", _ours, "/health/ready", _known, _by_path(OURS), ours=True),
 )
+OURS_ALONE = CONTENDERS[0]
