@@ -22,13 +22,13 @@ from app.http.middleware import BodyLimit, RequestContext
 from app.http.openapi import DocumentedAPI
 from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
-from app.routes import catalog, datasets, generations, jobs, models, operations, progress, samples
+from app.routes import catalog, datasets, generations, inspections, jobs, models, operations, progress, samples
 from app.sampling import Sampler
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
 
-ROUTERS = (datasets, jobs, progress, models, samples, generations, catalog, operations)
+ROUTERS = (datasets, jobs, progress, models, samples, generations, inspections, catalog, operations)
 UPLOADS = "/v1/datasets"
 
 
@@ -46,8 +46,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     problems.install(app)
 
+    uploads = {UPLOADS: settings.upload_limit_bytes, inspections.PATH: inspections.BODY_LIMIT_BYTES}
+
     def body_limit(scope: Scope) -> int:
-        return settings.upload_limit_bytes if scope["path"] == UPLOADS else settings.body_limit_bytes
+        return uploads.get(scope["path"], settings.body_limit_bytes)
 
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)

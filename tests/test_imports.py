@@ -12,7 +12,7 @@ LAYERS: dict[str, set[str]] = {
         *("tables", "db", "migrations", "leases", "paging", "names"),
         *("storage", "queue", "formats", "bundles"),
     },
-    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting"},
+    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting", "provenance", "inspection"},
     "jobs": {"jobs"},
     "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},
