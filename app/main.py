@@ -24,14 +24,16 @@ from app.http.openapi import DocumentedAPI
 from app.http.references import References
 from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
-from app.routes import batches, catalog, datasets, generations, jobs, models, operations, progress, samples
+from app.routes import (
+    batches, catalog, datasets, generations, inspections, jobs, models, operations, progress, samples,
+)
 from app.sampling import Sampler
 from app.sampling.keeping import Keeper
 from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
 
-ROUTERS = (datasets, jobs, progress, models, samples, generations, batches, catalog, operations)
+ROUTERS = (datasets, jobs, progress, models, samples, generations, inspections, batches, catalog, operations)
 UPLOADS = "/v1/datasets"
 
 
@@ -49,8 +51,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     problems.install(app)
 
+    uploads = {UPLOADS: settings.upload_limit_bytes, inspections.PATH: inspections.BODY_LIMIT_BYTES}
+
     def body_limit(scope: Scope) -> int:
-        return settings.upload_limit_bytes if scope["path"] == UPLOADS else settings.body_limit_bytes
+        return uploads.get(scope["path"], settings.body_limit_bytes)
 
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)

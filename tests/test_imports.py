@@ -12,7 +12,10 @@ LAYERS: dict[str, set[str]] = {
         *("tables", "db", "migrations", "leases", "paging", "names"),
         *("storage", "queue", "formats", "bundles", "tars"),
     },
-    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting", "batches"},
+    "data sets and models": {
+        *("datasets", "preview", "registry", "sampling", "exporting", "batches"),
+        *("provenance", "inspection"),
+    },
     "jobs": {"jobs"},
     "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},
