@@ -11,6 +11,7 @@ at level 1, and run in turn on loopback. wrk must be installed. The peers are in
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,7 @@ NAMES = [contender.name for contender in CONTENDERS]
 
 def main() -> None:
     options = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped
     try:
         wrk.check()
         with tempfile.TemporaryDirectory(prefix="ganvil-serve-") as folder:
