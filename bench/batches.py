@@ -4,12 +4,15 @@ Bare: one loop that makes 64 samples, encodes them, and forgets them, with the v
 batch: a row, a worker's claim, its child, shards in file storage, an archive that is hashed; timed from the claim to `succeeded`,
 the start of the child included, and from the child's first line on as well. Both run at the niceness of a batch's child.
 
+CPU milliseconds a sample, the batch's with those of starting its child, tell what a busy machine hides.
+
 Memory is the child's resident set, looked at all the while: its peak while the first tenth is made, and its peak at the end.
 Prints a table and one JSON line.
 """
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,19 +43,19 @@ FLAT_MIB = 64.0  # that the peak may grow by after the first tenth
 LOOK_SECONDS = 0.05
 
 
-def bare(folder: Path, sha256: str, info: dict[str, Any], samples: int, threads: int) -> float:
-    """Samples a second of the loop."""
+def bare(folder: Path, sha256: str, info: dict[str, Any], samples: int, threads: int) -> list[float]:
+    """Samples a second of the loop, and CPU seconds a sample."""
     resolved = Resolved("bench:1", "bench:1", sha256, "", info, pinned=True, examples_seen=0, kid=None)
     with ThreadPoolExecutor(1) as forwards:
         maker = load(folder, resolved, forwards, threads=threads, label=None, truncation=1.0, format=FORMATS["png"])
         maker.make(range(TOGETHER))
-        began = time.perf_counter()
+        began, cpu_before = time.perf_counter(), time.process_time()
         for first in range(0, samples, TOGETHER):
             maker.make(range(first, min(samples, first + TOGETHER)))
-        return samples / (time.perf_counter() - began)
+        return [samples / (time.perf_counter() - began), (time.process_time() - cpu_before) / samples]
 
 
-def bare_alone(service: Service, model: Resolved, samples: int) -> float:
+def bare_alone(service: Service, model: Resolved, samples: int) -> list[float]:
     """The same in a process of its own, as niced as a batch's child."""
     told = {
         "folder": str(service.storage.local_path(model.snapshot_key)),
@@ -62,7 +65,8 @@ def bare_alone(service: Service, model: Resolved, samples: int) -> float:
         "threads": service.settings.sampler_threads,
     }
     command = ["nice", "-n", str(NICENESS), sys.executable, "-m", "bench.batches", "--bare", json.dumps(told)]
-    return float(subprocess.run(command, cwd=HOUSE, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, cwd=HOUSE, check=True, capture_output=True, text=True)
+    return [float(number) for number in json.loads(done.stdout)]
 
 
 class Memory:
@@ -119,7 +123,7 @@ def make_batch(service: Service, model: Resolved, samples: int, container: str) 
         request = batches.Request(model.label, f"0-{samples - 1}", container=container)
         batch_id = batches.submit(session, request).id
     memory = Memory(service, batch_id)
-    began = time.perf_counter()
+    began, cpu_before = time.perf_counter(), cpu_of_children()
     with memory.watched():
         assert batch_next(service, {})
     seconds = time.perf_counter() - began
@@ -131,6 +135,7 @@ def make_batch(service: Service, model: Resolved, samples: int, container: str) 
     return {
         "rate": samples / seconds,
         "rate_of_child": batch.progress["samples_per_second"],
+        "cpu": (cpu_of_children() - cpu_before) / samples,
         "seconds": seconds,
         "shards": len(shards),
         "mib": batch.archive["size"] / 2**20,
@@ -139,42 +144,50 @@ def make_batch(service: Service, model: Resolved, samples: int, container: str) 
     }
 
 
+def cpu_of_children() -> float:
+    """Seconds of those that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--container", default="tar")
     parser.add_argument("--bare", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare is not None:
         told = json.loads(options.bare)
-        print(bare(Path(told.pop("folder")), **told))
+        print(json.dumps(bare(Path(told.pop("folder")), **told)))
         return
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder) / "data", sampler_threads=options.threads, log_level="warning")
         service = Service(settings)
         service.database.migrate()
-        shape = {"size": options.size, "channels": 3, "width": 64, "z_dim": 128}
+        shape = {"size": options.size, "channels": 3, "width": options.width, "z_dim": 128}
         model = publish_generator(service.database, service.storage, Path(folder), "bench", **shape)
         half = max(TOGETHER, options.samples // 10)  # before and after, so that a busy moment slows both
         rates = [bare_alone(service, model, half)]
         made = make_batch(service, model, options.samples, options.container)
         rates.append(bare_alone(service, model, half))
         service.database.dispose()
-    report(options, sum(rates) / len(rates), made)
+    report(options, [sum(pair) / 2 for pair in zip(*rates, strict=True)], made)
 
 
-def report(options: argparse.Namespace, bare_rate: float, made: dict[str, Any]) -> None:
+def report(options: argparse.Namespace, bare: list[float], made: dict[str, Any]) -> None:
     """One table and one JSON line."""
+    bare_rate, bare_cpu = bare
     ratio, ratio_of_child = made["rate"] / bare_rate, made["rate_of_child"] / bare_rate
     growth = made["peak_mib"] - made["early_mib"]
     print(
         f"{options.samples} PNG of {options.size} x {options.size} x 3, {options.threads} threads, {available_cores()} cores"
     )
-    print(f"{'':<24} {'samples/s':>10} {'of bare':>8}")
-    print(f"{'bare, one thread':<24} {bare_rate:>10.0f} {1:>8.2f}")
-    print(f"{'batch, claim to end':<24} {made['rate']:>10.0f} {ratio:>8.2f}")
+    print(f"{'':<24} {'samples/s':>10} {'of bare':>8} {'CPU ms':>8}")
+    print(f"{'bare, one thread':<24} {bare_rate:>10.0f} {1:>8.2f} {1000 * bare_cpu:>8.3f}")
+    print(f"{'batch, claim to end':<24} {made['rate']:>10.0f} {ratio:>8.2f} {1000 * made['cpu']:>8.3f}")
     print(f"{'batch, without start':<24} {made['rate_of_child']:>10.0f} {ratio_of_child:>8.2f}")
     print(f"{made['shards']} shards, {made['mib']:.0f} MiB, {made['seconds']:.1f} s")
     print(f"child's memory: {made['early_mib']:.0f} MiB at most in the first tenth, {made['peak_mib']:.0f} MiB in all")
@@ -186,6 +199,8 @@ def report(options: argparse.Namespace, bare_rate: float, made: dict[str, Any]) 
         "samples_per_second": round(made["rate"]),
         "ratio": round(ratio, 3),
         "ratio_without_start": round(ratio_of_child, 3),
+        "bare_cpu_ms": round(1000 * bare_cpu, 3),
+        "cpu_ms": round(1000 * made["cpu"], 3),
         "shards": made["shards"],
         "early_mib": round(made["early_mib"], 1),
         "peak_mib": round(made["peak_mib"], 1),
