@@ -13,13 +13,11 @@ from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 from sqlalchemy.orm import Session
 
-from app import batches, datasets, jobs, orphans, registry
+from app import datasets, jobs, orphans, registry
 from app.db import Database
 from app.storage import Item, Storage
 from app.sweep import sweep
-from app.tables import Batch, Dataset, Job, new_id
-from tests.app.batches.rows import claimed as claimed_batch
-from tests.app.batches.rows import make_batch, new_shard, record, succeeded
+from app.tables import Dataset, Job, new_id
 from tests.factories import claimed, make_dataset, make_job, make_job_in, new_checkpoint
 from tests.s3 import BUCKET
 
@@ -144,34 +142,6 @@ def test_a_running_claim_keeps_what_it_stored(any_database: Database, objects: S
         session.flush()
         sweep(session)
     assert clear(any_database, objects) == len(keys)
-
-
-@pytest.mark.usefixtures("dataset")
-def test_what_a_batch_keeps(any_database: Database, objects: Storage) -> None:
-    """The shards of a batch and a zip's directory stay until it is deleted; what a lost claim did not record goes."""
-    with any_database.writing() as session:
-        batch = succeeded(session, make_batch(session))
-        session.get_one(Batch, batch.id).archive = {"size": 1, "sha256": "", "directory": {"key": directory_of(batch)}}
-        going_on = claimed_batch(session, make_batch(session))
-        record(session, going_on, 0)
-        batches.release(session, going_on.id, 1, "deploy")
-        unrecorded = f"batches/{going_on.id}/1/shards/00001.tar"
-        claimed_batch(session, going_on).lease_until = time.time() + DAY
-        named = [new_shard(batch, index).key for index in range(3)]
-        recorded = batches.shards(session, going_on.id)[0].key
-        waits = new_shard(going_on, 1).key
-    store(objects, *named, directory_of(batch), recorded, waits, unrecorded)
-    assert clear(any_database, objects) == 1
-    assert not objects.exists(unrecorded)
-    with any_database.writing() as session:
-        batches.delete(session, batch.id)
-        batches.fail(session, going_on.id, 2, "gone", "")
-    assert clear(any_database, objects) == 6
-    assert stored(objects) == set()
-
-
-def directory_of(batch: Batch) -> str:
-    return f"batches/{batch.id}/1/directory"
 
 
 @pytest.mark.parametrize(
