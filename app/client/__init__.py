@@ -14,15 +14,23 @@ connection is tried again; a request that creates something carries an Idempoten
 
 import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
-from app.client.transport import APIError, ClientError, ConnectionFailed, Transport
+from app.client.batches import BatchCalls, BatchFailed
+from app.client.transport import (
+    APIError,
+    ClientError,
+    ConnectionFailed,
+    TimedOut,
+    Transport,
+    idempotency,
+    segment,
+    without_none,
+)
 from app.schemas.datasets import Dataset
 from app.schemas.jobs import Event, Job
 from app.schemas.models import Model, Snapshot
@@ -32,9 +40,17 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
 SILENCE_SECONDS = 45.0  # three of the server's keep-alive comments
-CHUNK_BYTES = 1 << 20
 
-__all__ = ["APIError", "Client", "ClientError", "ConnectionFailed", "JobFailed", "PreparationFailed", "TimedOut"]
+__all__ = [
+    "APIError",
+    "BatchFailed",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "JobFailed",
+    "PreparationFailed",
+    "TimedOut",
+]
 
 
 class PreparationFailed(ClientError):
@@ -50,11 +66,7 @@ class JobFailed(ClientError):
         self.job = job
 
 
-class TimedOut(ClientError):
-    """What was waited for did not happen in time."""
-
-
-class Client:
+class Client(BatchCalls):
     """A connection to one Ganvil service. Safe to share between threads."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout_seconds: float = 60.0) -> None:
@@ -244,15 +256,7 @@ class Client:
 
     def download(self, model: str, path: str | os.PathLike[str]) -> Path:
         """Writes the model's safetensors file to `path`, which appears when it is whole."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
-            with partial.open("wb") as file:
-                url = f"/v1/models/{segment(model)}/download"
-                file.writelines(self._transport.stream(url, chunk_bytes=CHUNK_BYTES))
-            return partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        return self._transport.save(f"/v1/models/{segment(model)}/download", Path(path))
 
     # How
 
@@ -282,17 +286,3 @@ class Client:
             page = self._get(path, after=position)
             yield from map(Event.model_validate, page["data"])
             position = page["next_cursor"]
-
-
-def without_none(**values: Any) -> dict[str, Any]:
-    """Leaves out what was not given, so that the service's defaults hold."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def idempotency() -> dict[str, str]:
-    return {"Idempotency-Key": uuid.uuid4().hex}
-
-
-def segment(ref: str) -> str:
-    """A ref as one segment of a path."""
-    return quote(ref, safe=":@")
