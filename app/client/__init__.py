@@ -15,17 +15,19 @@ connection is tried again; a request that creates something carries an Idempoten
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import urljoin
 
+from app.client.forms import idempotency, segment, without_none
 from app.client.transport import APIError, ClientError, ConnectionFailed, Transport
 from app.schemas.datasets import Dataset
 from app.schemas.jobs import Event, Job
 from app.schemas.models import Model, Snapshot
+from app.schemas.signed_urls import SignedUrl
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -254,6 +256,12 @@ class Client:
         finally:
             partial.unlink(missing_ok=True)
 
+    def sign(self, paths: Sequence[str], *, seconds: int | None = None) -> list[SignedUrl]:
+        """URLs that need no key, for pages and for sharing; a path is such as `/v1/models/digits:3/samples/7.png?class=3`."""
+        body = without_none(urls=list(paths), expires_seconds=seconds)
+        found = self._transport.request("POST", "/v1/signed-urls", json=body).json()["data"]
+        return [SignedUrl.model_validate(each | {"url": urljoin(self.url, each["url"])}) for each in found]
+
     # How
 
     def _get(self, path: str, **params: Any) -> Any:
@@ -282,17 +290,3 @@ class Client:
             page = self._get(path, after=position)
             yield from map(Event.model_validate, page["data"])
             position = page["next_cursor"]
-
-
-def without_none(**values: Any) -> dict[str, Any]:
-    """Leaves out what was not given, so that the service's defaults hold."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def idempotency() -> dict[str, str]:
-    return {"Idempotency-Key": uuid.uuid4().hex}
-
-
-def segment(ref: str) -> str:
-    """A ref as one segment of a path."""
-    return quote(ref, safe=":@")

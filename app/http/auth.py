@@ -97,13 +97,13 @@ class Authentication:
 
     def identify(self, scope: Scope) -> Caller:
         """Raises Unauthorized or Forbidden."""
-        headers = Headers(scope=scope)
         if not self.callers:
-            check_local(scope, headers)
+            check_local(scope, Headers(scope=scope))
             return ANYONE
         if is_open(scope["path"]):
             return ANYONE
-        return self.owner_of_key(headers.get("authorization", ""))
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return self.owner_of_key(given.decode("latin-1"))
 
     def owner_of_key(self, authorization: str) -> Caller:
         """The caller whose key this is. Every key is compared in constant time, by digests of equal length."""

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from httpx import Client, Response
 
 from app import jobs
+from app.client import Client as Ganvil
 from app.client.transport import parse_messages
 from app.main import create_app
 from app.settings import Settings
@@ -198,3 +199,11 @@ def test_without_keys_nothing_needs_to_be_signed(caller: Client) -> None:
     assert answer.status_code == 200
     assert answer.json()["data"][0]["url"] == "/v1/models/ink/grid.png"
     assert caller.post("/v1/signed-urls", json={"urls": ["/v1/jobs"]}).status_code == 422
+
+
+def test_the_client_makes_them_whole(client: Client) -> None:
+    """Each is a URL that a browser can follow, with the time at which it ends."""
+    with Ganvil(str(client.base_url), KEYS[0]) as ganvil:
+        (found,) = ganvil.sign([SAMPLE], seconds=60)
+    assert found.url.startswith(str(client.base_url).rstrip("/") + SAMPLE)
+    assert client.get(found.url).status_code == 200
