@@ -13,6 +13,8 @@
     ├── TooLarge                    413  too_large
     ├── Unauthorized                401  unauthorized
     ├── Forbidden                   403  forbidden
+    │   ├── WrongSignature          403  wrong_signature
+    │   └── AddressExpired          403  address_expired
     ├── Busy                        429  busy
     ├── ExportFailed                500  export_failed
     ├── NotInstalled                501  not_installed
@@ -103,6 +105,14 @@ class Unauthorized(GanvilError):
 
 class Forbidden(GanvilError):
     status, code, title = 403, "forbidden", "Forbidden"
+
+
+class WrongSignature(Forbidden):
+    code, title = "wrong_signature", "The signature is wrong"
+
+
+class AddressExpired(Forbidden):
+    code, title = "address_expired", "The address has expired"
 
 
 class Busy(GanvilError):

@@ -25,7 +25,17 @@ from app.http.references import References
 from app.http.uploads import clear_stale, incoming
 from app.queue import Bell
 from app.routes import (
-    batches, catalog, datasets, generations, inspections, jobs, models, operations, progress, samples,
+    batches,
+    catalog,
+    datasets,
+    generations,
+    inspections,
+    jobs,
+    models,
+    operations,
+    progress,
+    samples,
+    signed_urls,
 )
 from app.sampling import Sampler
 from app.sampling.keeping import Keeper
@@ -33,7 +43,10 @@ from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
 
-ROUTERS = (datasets, jobs, progress, models, samples, generations, inspections, batches, catalog, operations)
+ROUTERS = (
+    *(datasets, jobs, progress, models, samples, generations, inspections, batches, signed_urls),
+    *(catalog, operations),
+)
 UPLOADS = "/v1/datasets"
 
 
@@ -59,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)
     app.add_middleware(Express)
-    app.add_middleware(Authentication, api_keys=settings.api_keys)
+    app.add_middleware(Authentication, api_keys=settings.api_keys, signing_secret=settings.signing_secret)
     app.add_middleware(RequestContext)
     return app
 

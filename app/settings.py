@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Bearer keys, long and random, separated by commas."
     )
+    signing_secret: str | None = Field(
+        None, min_length=16, description="Signs addresses together with the caller's key; a new one ends them all."
+    )
 
     upload_limit_bytes: int = Field(2 * GIB, ge=1, description="The largest dataset upload.")
     body_limit_bytes: int = Field(MIB, ge=1, description="The largest body of any other request.")
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     def _split_at_commas(cls, value: Any) -> Any:
         return tuple(key.strip() for key in value.split(",") if key.strip()) if isinstance(value, str) else value
 
-    @field_validator("redis_url", mode="before")
+    @field_validator("redis_url", "signing_secret", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return value or None

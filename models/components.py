@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from models.config import DataSpec, NetworkOptions
 
@@ -38,7 +39,10 @@ class Components(nn.Module):
         self.edges.copy_(torch.from_numpy(_around(*_direction(turns))))
 
     def forward(self, z: Tensor, labels: Tensor | None) -> Tensor | None:
-        """From z [n, z_dim] and int64 [n] (None without classes) to int64 [n]; a hidden class has one row, after all others."""
+        """From z [n, z_dim] and int64 [n] (None without classes) to int64 [n]; a hidden class has one row, after all others.
+
+        Mixtures float32 [n, classes] give mixtures float32 [n, classes * per_class]: of each class the component that z tells.
+        """
         if self.per_class == 1:
             return labels
         x, y = z[:, 0].float(), z[:, 1].float()
@@ -48,6 +52,9 @@ class Components(nn.Module):
         place = torch.where(y < 0, -place, place)[:, None]
         if labels is None:
             return (place >= self.edges[0]).sum(dim=1)
+        if labels.ndim > 1:
+            told = (place[:, :, None] >= self.edges).sum(dim=2)
+            return (one_hot(told, self.per_class) * labels[:, :, None]).flatten(1)
         known = labels.clamp(max=len(self.edges) - 1)
         component = (place >= self.edges[known]).sum(dim=1)
         return labels * self.per_class + torch.where(labels < len(self.edges), component, 0)

@@ -20,6 +20,11 @@ from models.randomness import sample_latents
 __all__ = ["GeneratorInfo", "LoadedGenerator", "ModelFileError", "latents", "load_generator", "read_info", "to_uint8"]
 
 
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]  # [n] classes, or [n, classes] mixtures
+
+MIXTURE_TOLERANCE = 1e-4  # of a sum
+
+
 class LoadedGenerator:
     """A generator ready to sample. It holds no state but its weights: equal arguments give equal images."""
 
@@ -33,24 +38,21 @@ class LoadedGenerator:
         """The same in the form in which it samples fastest, in "fp32" or "bf16"; this one is of no use any more."""
         return LoadedGenerator(self.info, prepare(self._network, self.device, precision), self.device)
 
-    def generate(
-        self, z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """uint8 [n, H, W, C] from float32 [n, z_dim] and int64 [n] labels, which a conditional model needs.
+    def generate(self, z: npt.NDArray[np.float32], labels: Labels | None = None) -> npt.NDArray[np.uint8]:
+        """uint8 [n, H, W, C] from float32 [n, z_dim] and labels, which a conditional model needs: int64 [n] classes, or float32
+        [n, classes] mixtures of them, whose rows sum to 1.
 
-        Raises ValueError for a wrong shape, a label that is out of range, or labels that are missing or not wanted.
+        Raises ValueError for a wrong shape, labels that are out of range or no mixtures, are missing or not wanted.
         """
         return to_uint8(self._run(z, labels))
 
-    def forward(
-        self, z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None = None
-    ) -> npt.NDArray[np.float32]:
+    def forward(self, z: npt.NDArray[np.float32], labels: Labels | None = None) -> npt.NDArray[np.float32]:
         """What `generate` rounds to uint8: float32 [n, C, H, W] in [-1, 1]. It shows differences that rounding mostly hides."""
         images: npt.NDArray[np.float32] = self._run(z, labels).float().cpu().numpy()
         return images
 
     @torch.inference_mode()
-    def _run(self, z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None) -> Tensor:
+    def _run(self, z: npt.NDArray[np.float32], labels: Labels | None) -> Tensor:
         self._check(z, labels)
         if not len(z):
             return torch.empty((0, self.info.channels, self.info.height, self.info.width))
@@ -59,17 +61,25 @@ class LoadedGenerator:
         images: Tensor = self._network(torch.tensor(z, device=self.device), on_device)
         return images
 
-    def _check(self, z: npt.NDArray[np.float32], labels: npt.NDArray[np.int64] | None) -> None:
+    def _check(self, z: npt.NDArray[np.float32], labels: Labels | None) -> None:
         if z.ndim != 2 or z.shape[1] != self.info.z_dim:
             raise ValueError(f"z has the shape {z.shape}, and this model takes [n, {self.info.z_dim}]")
         if (labels is not None) != self.info.conditional:
             raise ValueError("labels are for conditional models, which need them")
-        if labels is not None and (labels.shape != (len(z),) or not _within(labels, len(self.info.classes))):
-            raise ValueError(f"labels are [n] numbers from 0 to {len(self.info.classes) - 1}")
+        if labels is None:
+            return
+        classes = len(self.info.classes)
+        if labels.ndim == 2:
+            if labels.dtype != np.float32 or labels.shape != (len(z), classes) or not _are_mixtures(labels):
+                raise ValueError(
+                    f"mixtures of classes are float32 [n, {classes}], not negative, and of each row the sum is 1"
+                )
+        elif labels.shape != (len(z),) or not bool(((labels >= 0) & (labels < classes)).all()):
+            raise ValueError(f"labels are [n] numbers from 0 to {classes - 1}")
 
 
-def _within(labels: npt.NDArray[np.int64], classes: int) -> bool:
-    return bool(((labels >= 0) & (labels < classes)).all())
+def _are_mixtures(labels: Labels) -> bool:
+    return bool((labels >= 0).all() and (np.abs(labels.sum(axis=1) - 1) <= MIXTURE_TOLERANCE).all())
 
 
 def to_uint8(images: Tensor) -> npt.NDArray[np.uint8]:

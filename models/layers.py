@@ -21,6 +21,17 @@ class Network(nn.Module):
         return ()
 
 
+def look_up(table: nn.Embedding, rows: Tensor) -> Tensor:
+    """The rows of a table, [n, dim]: those of int64 [n] or, for mixtures float32 [n, k] of its first k rows, their weighted sums.
+
+    A mixture of one row is that row, to the bit.
+    """
+    if rows.ndim == 1:
+        found: Tensor = table(rows)
+        return found
+    return (rows @ table.weight[: rows.shape[1]].float()).to(table.weight.dtype)
+
+
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation (arXiv:1502.03167) in a generator that is given no labels."""
 
@@ -38,9 +49,9 @@ class ConditionalBatchNorm(nn.Module):
         self.bias = nn.Embedding(classes, channels)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
-        """[n, C, H, W] and int64 [n] to [n, C, H, W]."""
-        gain = 1 + self.gain(labels).to(x.dtype)[:, :, None, None]
-        bias = self.bias(labels).to(x.dtype)[:, :, None, None]
+        """[n, C, H, W] and int64 [n], or mixtures of classes, to [n, C, H, W]."""
+        gain = 1 + look_up(self.gain, labels).to(x.dtype)[:, :, None, None]
+        bias = look_up(self.bias, labels).to(x.dtype)[:, :, None, None]
         return torch.addcmul(bias, self.norm(x), gain)
 
 

@@ -9,7 +9,7 @@ from tests.source import HOUSE, eager_closure, imports, modules, tops
 LAYERS: dict[str, set[str]] = {
     "settings and errors": {"errors", "settings", "logs"},
     "base": {
-        *("tables", "db", "migrations", "leases", "paging", "names"),
+        *("tables", "db", "migrations", "leases", "paging", "names", "signing"),
         *("storage", "queue", "formats", "bundles", "tars"),
     },
     "data sets and models": {

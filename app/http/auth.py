@@ -4,20 +4,25 @@ With keys (GANVIL_API_KEYS) every request but those for health and the docs page
 the service is for this machine alone, and then a browser is the danger: any web page may make it send requests to loopback. So
 the peer must be local, the Host header must name this machine (else a DNS name was rebound to it), and requests that another
 origin's page makes are refused.
+
+What a page embeds cannot send a key: a GET may instead be signed with one (`app.signing`).
 """
 
 import hashlib
 import hmac
 import ipaddress
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import Forbidden, GanvilError, Unauthorized
+from app.errors import Forbidden, GanvilError, Unauthorized, WrongSignature
+from app.http.embedding import ANY_ORIGIN, embedded
 from app.http.problems import refuse
+from app.signing import SigningKey, admit, is_signed
 
 OPEN_PATHS = ("/", "/docs", "/redoc", "/openapi.json")
 OPEN_FOLDERS = ("/health/", "/static/")
@@ -31,9 +36,10 @@ class OpenToNetwork(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request: `name` tells keys apart without giving them away."""
+    """Who makes a request: `name` tells keys apart without giving them away. A key that cannot be guessed may sign."""
 
     name: str
+    signing_key: SigningKey | None = field(default=None, repr=False)
 
 
 ANYONE = Caller("anyone")  # on this machine, where no keys are asked for
@@ -67,16 +73,22 @@ def is_loopback(host: str) -> bool:
 class Authentication:
     """Puts the `Caller` into the request's state, or refuses with 401 or 403."""
 
-    def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, api_keys: Sequence[str], signing_secret: str | None = None) -> None:
         self.app = app
-        self.digests = [hashlib.sha256(key.encode()).digest() for key in api_keys]
+        self.callers = [(_digest(key), caller_of(key, signing_secret)) for key in api_keys]
+        signing = [(key, caller) for _, caller in self.callers if (key := caller.signing_key) is not None]
+        self.signing_keys = {key.id: key for key, _ in signing}
+        self.signers = {key.id: caller for key, caller in signing}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         try:
-            caller = self.identify(scope)
+            if self.callers and is_signed(scope["query_string"]):
+                caller, send = self.admit_signed(scope, send)
+            else:
+                caller = self.identify(scope)
         except GanvilError as error:
             await refuse(error, scope, receive, send)
             return
@@ -85,24 +97,49 @@ class Authentication:
 
     def identify(self, scope: Scope) -> Caller:
         """Raises Unauthorized or Forbidden."""
-        headers = Headers(scope=scope)
-        if not self.digests:
-            check_local(scope, headers)
+        if not self.callers:
+            check_local(scope, Headers(scope=scope))
             return ANYONE
         if is_open(scope["path"]):
             return ANYONE
-        return self.owner_of_key(headers.get("authorization", ""))
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return self.owner_of_key(given.decode("latin-1"))
 
     def owner_of_key(self, authorization: str) -> Caller:
         """The caller whose key this is. Every key is compared in constant time, by digests of equal length."""
         scheme, _, key = authorization.partition(" ")
-        digest = hashlib.sha256(key.strip().encode()).digest()
-        known = [hmac.compare_digest(digest, each) for each in self.digests]
-        if scheme.lower() != "bearer" or not any(known):
+        digest = _digest(key.strip())
+        known = [caller for each, caller in self.callers if hmac.compare_digest(digest, each)]
+        if scheme.lower() != "bearer" or not known:
             reason = "This key is not known" if authorization else "An API key is needed"
             detail = f"{reason}: send one of the service's keys as 'Authorization: Bearer <key>'."
             raise Unauthorized(detail, headers={"WWW-Authenticate": 'Bearer realm="ganvil"'})
-        return Caller(f"key-{digest.hex()[:12]}")
+        return known[0]
+
+    def admit_signed(self, scope: Scope, send: Send) -> tuple[Caller, Send]:
+        """Who signed the request, which goes on without its signature, and how its answer is sent.
+
+        Raises WrongSignature and AddressExpired. A key beside the signature makes no difference.
+        """
+        try:
+            if scope["method"] not in {"GET", "HEAD"}:
+                raise WrongSignature("A signed address is for GET and HEAD.")
+            found = admit(self.signing_keys, scope["path"], scope["query_string"], time.time())
+        except Forbidden as error:
+            error.headers |= ANY_ORIGIN
+            raise
+        scope["query_string"] = found.query
+        return self.signers[found.key_id], embedded(send, found.seconds)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def caller_of(api_key: str, signing_secret: str | None) -> Caller:
+    """The owner of a key. A signature lets whoever sees it try keys, unless there is a secret besides, so that short ones do not sign."""
+    signs = signing_secret is not None or not can_be_guessed([api_key])
+    return Caller(f"key-{_digest(api_key).hex()[:12]}", SigningKey.of(api_key, signing_secret) if signs else None)
 
 
 def is_open(path: str) -> bool:

@@ -31,6 +31,7 @@ make, so each works as it stands.
 - Work that goes on answers 202 and is looked at again; lists come in pages, newest first: give `next_cursor` back as `cursor`.
 - Errors are `application/problem+json` with a stable `code`; each names the field and what to do.
 - An option that an operation does not know, in the query or in the body, is an error: a misspelt one is never silently left out.
+- Pictures, event streams and downloads can be had without a key by addresses that `POST /v1/signed-urls` gives.
 - A POST that creates something takes an `Idempotency-Key` and may then be repeated without harm.
 """
 TAGS = [
@@ -39,6 +40,7 @@ TAGS = [
     {"name": "models", "description": "What was learned: versions, aliases, downloads."},
     {"name": "samples", "description": "Generated images. A seed is an address: the same one gives the same image."},
     {"name": "batches", "description": "Many samples, made in the background and kept as files for some days."},
+    {"name": "access", "description": "Addresses that need no key."},
     {"name": "catalog", "description": "What can be asked for."},
     {"name": "operations", "description": "Health, queue and workers."},
 ]

@@ -2,16 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from app.main import create_app
 from app.settings import Settings
+from tests.browser import browser
 from tests.live import running_up
-from tests.needs import chromium
 from tests.servers import wait_until
 from tests.serving import serving
 from tests.source import HOUSE
@@ -19,34 +18,7 @@ from tests.source import HOUSE
 UPDATE = os.environ.get("UPDATE_SCREENSHOTS") == "1"  # train long enough to be looked at, and keep the picture
 EXAMPLES = 60_000 if UPDATE else 1_500
 OPEN_SESAME = "open-sesame-open"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
-
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(600)]
-
-
-@contextmanager
-def browser(folder: Path) -> Iterator[BrowserContext]:
-    """Debian's Chromium with a profile of its own; it knows no address but 127.0.0.1."""
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            folder / "profile",
-            executable_path=chromium(),
-            headless=True,
-            args=FLAGS,
-            viewport={"width": 1280, "height": 1300},
-        )
-        context.set_default_timeout(30_000)
-        yield context
-        context.close()
 
 
 class Swagger:

@@ -15,7 +15,7 @@ from models.components import Components
 from models.config import DataSpec
 from models.families.dcgan.spec import DcganOptions
 from models.families.layouts import layout_of, stage_widths
-from models.layers import BatchNorm, ConditionalBatchNorm, Network
+from models.layers import BatchNorm, ConditionalBatchNorm, Network, look_up
 
 INITIAL_STD = 0.02  # section 4 of the paper
 LEAK = 0.2
@@ -28,7 +28,7 @@ class Dcgan(Network):
 
 
 class Generator(Dcgan):
-    """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
+    """z [n, z_dim] and labels int64 [n] or mixtures float32 [n, classes] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
 
     def __init__(self, options: DcganOptions, data: DataSpec) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Generator(Dcgan):
         rows = self.components(z, labels)
         z = z.to(self.base.weight.dtype)
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(rows)], dim=1)
+            z = torch.cat([z, look_up(self.embedding, rows)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
         for norm, stage in zip(self.norms, self.stages, strict=True):
             x = stage(relu(norm(x, rows)))

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
 from models.components import Components
 from models.config import DataSpec
@@ -28,11 +28,14 @@ def _layers(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Sequential
 
 
 def _beside(x: Tensor, rows: Tensor | None, classes: int) -> Tensor:
-    return torch.cat([x, one_hot(rows, classes).to(x.dtype)], dim=1) if rows is not None and classes else x
+    if rows is None or not classes:
+        return x
+    told = one_hot(rows, classes) if rows.ndim == 1 else pad(rows, (0, classes - rows.shape[1]))
+    return torch.cat([x, told.to(x.dtype)], dim=1)
 
 
 class Generator(Network):
-    """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
+    """z [n, z_dim] and labels int64 [n] or mixtures float32 [n, classes] (None when unconditional) to images [n, C, H, W] in [-1, 1]."""
 
     def __init__(self, options: MlpOptions, data: DataSpec) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from models.components import Components
 from models.config import DataSpec
 from models.families.layouts import layout_of
 from models.families.r3gan.spec import R3ganOptions
-from models.layers import Network
+from models.layers import Network, look_up
 
 LEAK = 0.2
 CLASS_DIM = 64
@@ -111,7 +111,7 @@ class R3gan(Network):
 
 
 class Generator(R3gan):
-    """z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W], meant for [-1, 1] but not kept in it."""
+    """z [n, z_dim] and labels int64 [n] or mixtures float32 [n, classes] (None when unconditional) to images [n, C, H, W], meant for [-1, 1] but not kept in it."""
 
     def __init__(self, options: R3ganOptions, data: DataSpec) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class Generator(R3gan):
         rows = self.components(z, labels)
         z = z.to(self.gains.weight.dtype)
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(rows)], dim=1)
+            z = torch.cat([z, look_up(self.embedding, rows)], dim=1)
         gains = self.gains(z)[:, None, None]
         x = gains * self.basis.to(gains.dtype)  # autocast would keep all that is added to it in float32 otherwise
         images: Tensor = self.layers(x.permute(0, 3, 1, 2))  # channels last in memory, at no cost

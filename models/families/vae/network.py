@@ -15,7 +15,7 @@ from torch.nn.functional import silu
 from models.config import DataSpec
 from models.families.layouts import layout_of, stage_widths
 from models.families.vae.spec import VaeOptions
-from models.layers import Network
+from models.layers import Network, look_up
 
 CLASS_DIM = 16
 GROUPS = 8
@@ -36,7 +36,7 @@ class Vae(Network):
 
 
 class Generator(Vae):
-    """The decoder: z [n, z_dim] and labels int64 [n] (None when unconditional) to images [n, C, H, W] in [-1, 1].
+    """The decoder: z [n, z_dim] and labels int64 [n] or mixtures float32 [n, classes] (None when unconditional) to images [n, C, H, W] in [-1, 1].
 
     An image is the mean of p(x | z), which is what a sample shows.
     """
@@ -68,7 +68,8 @@ class Generator(Vae):
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         z = z.to(self.base.weight.dtype)
         if self.embedding is not None:
-            z = torch.cat([z, self.embedding(labels)], dim=1)
+            assert labels is not None, "a conditional generator needs labels"
+            z = torch.cat([z, look_up(self.embedding, labels)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
         for norm, stage in zip(self.norms, self.stages, strict=True):
             x = stage(silu(norm(x)))
