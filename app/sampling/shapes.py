@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.errors import TooHeavy
 
 BASE = 4
-CANDIDATES = (1, BASE, 16, 64)  # ascending
+CANDIDATES = (1, BASE, 16, 32, 64)  # ascending
 LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
 MOST_FORWARD_SECONDS = 5.0  # of `BASE` rows; a network that takes longer is not served, or all others would wait for it
 TIMINGS = 3  # of each shape, of which the least counts: the first forwards of a shape are slow, and others disturb
@@ -84,12 +84,13 @@ def verify(forward: Forward) -> Shapes:
 
 
 def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]:
-    """For each number of waiting rows the first shape of the cheapest way through them."""
+    """For each number of waiting rows the largest shape of the cheapest way through them: while it runs, more may come."""
     cost, first = [0.0], [0]
     for waiting in range(1, max(capacity.values()) + 1):
         best = min(capacity, key=lambda shape: seconds[shape] + cost[max(0, waiting - capacity[shape])])
-        cost.append(seconds[best] + cost[max(0, waiting - capacity[best])])
-        first.append(best)
+        rest = max(0, waiting - capacity[best])
+        cost.append(seconds[best] + cost[rest])
+        first.append(max(best, first[rest]))
     return tuple(first)
 
 
