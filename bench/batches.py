@@ -40,7 +40,7 @@ HOUSE = Path(__file__).resolve().parents[1]
 TOGETHER = 64
 RATIO_TARGET = 0.8
 FLAT_MIB = 64.0  # that the peak may grow by after the first tenth
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.25
 
 
 def bare(folder: Path, sha256: str, info: dict[str, Any], samples: int, threads: int) -> list[float]:
@@ -169,10 +169,10 @@ def main() -> None:
         service.database.migrate()
         shape = {"size": options.size, "channels": 3, "width": options.width, "z_dim": 128}
         model = publish_generator(service.database, service.storage, Path(folder), "bench", **shape)
-        half = max(TOGETHER, options.samples // 10)  # before and after, so that a busy moment slows both
-        rates = [bare_alone(service, model, half)]
+        few = max(TOGETHER, options.samples // 10)  # before and after, so that a busy moment slows both
+        rates = [bare_alone(service, model, few)]
         made = make_batch(service, model, options.samples, options.container)
-        rates.append(bare_alone(service, model, half))
+        rates.append(bare_alone(service, model, few))
         service.database.dispose()
     report(options, [sum(pair) / 2 for pair in zip(*rates, strict=True)], made)
 

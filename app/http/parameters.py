@@ -29,6 +29,7 @@ GridRef = Annotated[
 CheckpointRef = Annotated[
     str, _in_path("Id of a checkpoint; `latest` is the newest one of the newest job.", ID, LATEST)
 ]
+BatchRef = Annotated[str, _in_path("Id of a batch; `latest` is the newest one.", ID, LATEST)]
 ModelRef = Annotated[str, _in_path(REF_DESCRIPTION, REF_PATTERN, "digits")]
 ModelName = Annotated[str, _in_path("Name of a model.", NAME_OR_ID, "digits")]
 AliasName = Annotated[

@@ -14,7 +14,7 @@ from app.http.clearing import clearing
 from app.http.deps import BellDep, DatabaseDep, StorageDep
 from app.http.downloads import send_bytes, send_object
 from app.http.idempotency import Created, OnceDep
-from app.http.parameters import ID, LATEST, Cursor, Limit
+from app.http.parameters import LATEST, BatchRef, Cursor, Limit
 from app.http.routing import StrictRoute
 from app.paging import DEFAULT_LIMIT
 from app.schemas.base import Page, Responses, problems
@@ -22,14 +22,6 @@ from app.schemas.batches import MEDIA_TYPES, Batch, BatchManifest, BatchRequest,
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"], route_class=StrictRoute)
 
-BatchRef = Annotated[
-    str,
-    Path(
-        description="Id of a batch; `latest` is the newest one.",
-        pattern=ID,
-        openapi_examples={LATEST: {"value": LATEST}},
-    ),
-]
 ShardIndex = Annotated[int, Path(ge=0, le=10**9, description="From 0 on.", openapi_examples={"0": {"value": 0}})]
 BINARY = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES}
 FILE: Responses = {

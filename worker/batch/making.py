@@ -75,8 +75,8 @@ def parts(plan: Plan) -> Iterator[Part]:
 
 
 def _made(parts: Iterator[Part], maker: Maker, stop: Callable[[], bool]) -> Iterator[tuple[Part, Made]]:
-    """What comes of each part, in order: while one thread runs a forward, the others encode."""
-    threads = available_cores() + 1
+    """What comes of each part, in order: each thread waits for a forward or encodes, so that all cores are at work."""
+    threads = available_cores()
     waiting: deque[tuple[Part, Future[Made]]] = deque()
     pool = ThreadPoolExecutor(threads, "make")
     try:
