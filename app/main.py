@@ -29,6 +29,7 @@ from app.routes import (
     catalog,
     datasets,
     generations,
+    interpolations,
     jobs,
     models,
     operations,
@@ -42,7 +43,19 @@ from app.settings import Settings, get_settings
 from app.storage import Storage
 from app.sweep import Sweeper
 
-ROUTERS = (datasets, jobs, progress, models, samples, generations, batches, signed_urls, catalog, operations)
+ROUTERS = (
+    datasets,
+    jobs,
+    progress,
+    models,
+    samples,
+    generations,
+    interpolations,
+    batches,
+    signed_urls,
+    catalog,
+    operations,
+)
 UPLOADS = "/v1/datasets"
 
 
