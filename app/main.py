@@ -29,6 +29,7 @@ from app.routes import (
     catalog,
     datasets,
     generations,
+    inspections,
     interpolations,
     jobs,
     models,
@@ -51,6 +52,7 @@ ROUTERS = (
     samples,
     generations,
     interpolations,
+    inspections,
     batches,
     signed_urls,
     catalog,
@@ -73,8 +75,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     problems.install(app)
 
+    uploads = {UPLOADS: settings.upload_limit_bytes, inspections.PATH: inspections.BODY_LIMIT_BYTES}
+
     def body_limit(scope: Scope) -> int:
-        return settings.upload_limit_bytes if scope["path"] == UPLOADS else settings.body_limit_bytes
+        return uploads.get(scope["path"], settings.body_limit_bytes)
 
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, limit=body_limit, idle_seconds=settings.upload_idle_seconds)

@@ -11,6 +11,7 @@ at level 1, and run in turn on loopback. wrk must be installed. The peers are in
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
-from bench.serving import bulk, closed, machine, model, wrk
+from bench.serving import bulk, closed, machine, many, model, open_loop, wrk
 from bench.serving.contenders import CONTENDERS, Contender, Site
 from bench.serving.environment import NoPeers, peers_python
 from bench.serving.gate import GateFailed
@@ -31,6 +32,7 @@ NAMES = [contender.name for contender in CONTENDERS]
 
 def main() -> None:
     options = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are stopped
     try:
         wrk.check()
         with tempfile.TemporaryDirectory(prefix="ganvil-serve-") as folder:
@@ -56,6 +58,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, in each server")
     parser.add_argument("--precision", help="of the peers; the fastest here unless said")
     parser.add_argument("--setting", nargs="+", default=[], metavar="GANVIL_NAME=VALUE", help="of this service alone")
+    parser.add_argument("--deadline-ms", type=float, default=1000, help="open-loop: within which an answer counts")
+    parser.add_argument("--header", nargs="+", default=[], metavar="NAME:VALUE", help="open-loop: of each request")
+    parser.add_argument("--models", type=int, default=200, help="models: how many, of which ten fit into memory")
+    parser.add_argument("--minutes", type=float, default=10, help="models: how long they are asked for")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ganvil-bench")
     options = parser.parse_args()
     options.parts = options.parts or ["requests", "bulk"]
@@ -107,13 +113,24 @@ def in_bulk(site: Site, options: argparse.Namespace) -> dict[str, object]:
     return told(bulk.table(rounds), rounds, bulk.targets(rounds))
 
 
+def in_an_open_loop(site: Site, options: argparse.Namespace) -> dict[str, object]:
+    limit = options.deadline_ms
+    capacity, rows = open_loop.measure(site, seconds=options.seconds, deadline_ms=limit, headers=options.header)
+    return told(open_loop.table(capacity, rows), rows, open_loop.targets(rows, limit)) | {"capacity": round(capacity)}
+
+
+def many_models(site: Site, options: argparse.Namespace) -> dict[str, object]:
+    rows = many.measure(site, models=options.models, seconds=options.seconds, minutes=options.minutes)
+    return told(many.table(rows), rows, many.targets(rows))
+
+
 def told(table: str, rows: Iterable[Any], targets: Sequence[Target]) -> dict[str, object]:
     """Prints a part's table and targets; what the JSON line says of it."""
     print(table, *targets, sep="\n", end="\n\n", flush=True)
     return document(rows, targets)
 
 
-PART = {"requests": requests, "bulk": in_bulk}
+PART = {"requests": requests, "bulk": in_bulk, "open-loop": in_an_open_loop, "models": many_models}
 
 if __name__ == "__main__":
     main()

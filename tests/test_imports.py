@@ -12,7 +12,10 @@ LAYERS: dict[str, set[str]] = {
         *("tables", "db", "migrations", "leases", "paging", "names", "signing"),
         *("storage", "queue", "formats", "bundles", "tars"),
     },
-    "data sets and models": {"datasets", "preview", "registry", "sampling", "exporting", "batches"},
+    "data sets and models": {
+        *("datasets", "preview", "registry", "sampling", "exporting", "batches"),
+        *("provenance", "inspection"),
+    },
     "jobs": {"jobs"},
     "operations": {"sweep", "orphans", "workers", "health"},
     "http": {"schemas", "http"},
@@ -31,6 +34,8 @@ PROGRAMS = (
     "worker.probe.__main__",
     "worker.export",
 )
+# The program that makes batches has what answers single requests make its samples. It is told of rows and never sees one.
+BATCH_MAY_USE = {"app.sampling", "app.formats", "app.bundles", "app.tars", "app.registry", "app.errors"}
 SERVICE_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "obstore", "httpx"}
 
 
@@ -82,6 +87,22 @@ def test_what_describes_networks_needs_no_torch() -> None:
 def test_local_programs_need_no_service() -> None:
     """Training and preparing are plain local programs: what they are made of never imports app or a service library."""
     assert offenders({name: tops_of(name) & ({"app"} | SERVICE_LIBRARIES) for name in program_side()}) == {}
+
+
+def test_batches_are_made_by_what_answers_requests() -> None:
+    """The program that makes batches uses of app what makes and encodes samples, and neither database, storage nor settings."""
+    found = {name: {entry.module for entry in imports(name)} for name in of("worker.batch")}
+    ours = {name: {module for module in used if module.startswith("app")} for name, used in found.items()}
+    allowed = {module for part in BATCH_MAY_USE for module in of(part)}
+    assert offenders({name: used - allowed for name, used in ours.items()}) == {}
+    libraries = {name: tops_of(name) & SERVICE_LIBRARIES for name in found}
+    assert offenders(libraries) == {}
+
+
+def test_nobody_imports_the_program_that_makes_batches() -> None:
+    """It brings torch in when it runs: the worker starts it as a child."""
+    others = {*of("worker"), *of("app")} - {*of("worker.batch")}
+    assert offenders({name: {entry.module for entry in imports(name)} & {*of("worker.batch")} for name in others}) == {}
 
 
 def test_evaluation_and_preparation_know_nothing_of_training() -> None:

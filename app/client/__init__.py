@@ -14,29 +14,44 @@ connection is tried again; a request that creates something carries an Idempoten
 
 import os
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
-from app.client.forms import idempotency, segment, without_none
-from app.client.transport import APIError, ClientError, ConnectionFailed, Transport
+from app.client.batches import BatchCalls, BatchFailed
+from app.client.pages import PageCalls
+from app.client.transport import (
+    APIError,
+    ClientError,
+    ConnectionFailed,
+    TimedOut,
+    Transport,
+    idempotency,
+    segment,
+    without_none,
+)
 from app.schemas.datasets import Dataset
 from app.schemas.jobs import Event, Job
 from app.schemas.models import Model, Snapshot
-from app.schemas.signed_urls import SignedUrl
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS = 0.3
 RECONNECT_SECONDS = 1.0
 SILENCE_SECONDS = 45.0  # three of the server's keep-alive comments
-CHUNK_BYTES = 1 << 20
 
-__all__ = ["APIError", "Client", "ClientError", "ConnectionFailed", "JobFailed", "PreparationFailed", "TimedOut"]
+__all__ = [
+    "APIError",
+    "BatchFailed",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "JobFailed",
+    "PreparationFailed",
+    "TimedOut",
+]
 
 
 class PreparationFailed(ClientError):
@@ -52,11 +67,7 @@ class JobFailed(ClientError):
         self.job = job
 
 
-class TimedOut(ClientError):
-    """What was waited for did not happen in time."""
-
-
-class Client:
+class Client(BatchCalls, PageCalls):
     """A connection to one Ganvil service. Safe to share between threads."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout_seconds: float = 60.0) -> None:
@@ -246,21 +257,7 @@ class Client:
 
     def download(self, model: str, path: str | os.PathLike[str]) -> Path:
         """Writes the model's safetensors file to `path`, which appears when it is whole."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
-            with partial.open("wb") as file:
-                url = f"/v1/models/{segment(model)}/download"
-                file.writelines(self._transport.stream(url, chunk_bytes=CHUNK_BYTES))
-            return partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def sign(self, paths: Sequence[str], *, seconds: int | None = None) -> list[SignedUrl]:
-        """URLs that need no key, for pages and for sharing; a path is such as `/v1/models/digits:3/samples/7.png?class=3`."""
-        body = without_none(urls=list(paths), expires_seconds=seconds)
-        found = self._transport.request("POST", "/v1/signed-urls", json=body).json()["data"]
-        return [SignedUrl.model_validate(each | {"url": urljoin(self.url, each["url"])}) for each in found]
+        return self._transport.save(f"/v1/models/{segment(model)}/download", Path(path))
 
     # How
 

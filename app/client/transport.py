@@ -2,14 +2,18 @@
 
 import random
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import httpx
 
 ATTEMPTS = 5
+CHUNK_BYTES = 1 << 20
 PROBE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 5.0
 RETRIED_STATUSES = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
@@ -21,6 +25,10 @@ class ClientError(Exception):
 
 class ConnectionFailed(ClientError):
     """No answer came, after several attempts."""
+
+
+class TimedOut(ClientError):
+    """What was waited for did not happen in time."""
 
 
 class APIError(ClientError):
@@ -91,6 +99,16 @@ class Transport:
                 yield from response.iter_bytes(chunk_bytes)
         except httpx.TransportError as error:
             raise ConnectionFailed(f"{self._http.base_url} broke off: {error}") from error
+
+    def save(self, path: str, target: Path) -> Path:
+        """Writes the body of a GET to a file, which appears when it is whole. Raises as `stream` does."""
+        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        try:
+            with partial.open("wb") as file:
+                file.writelines(self.stream(path, chunk_bytes=CHUNK_BYTES))
+            return partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def messages(self, path: str, *, after: int, silence_seconds: float) -> Iterator["Message"]:
         """The server-sent events of one connection, from the one that follows id `after`.
@@ -163,3 +181,17 @@ def retry_after(response: httpx.Response, attempt: int) -> float:
     """What the server asks for, in whole seconds, within reason; else our own pause."""
     asked: str = response.headers.get("Retry-After", "")
     return min(float(asked), LONGEST_PAUSE_SECONDS) if asked.isdecimal() else pause_seconds(attempt)
+
+
+def without_none(**values: Any) -> dict[str, Any]:
+    """Leaves out what was not given, so that the service's defaults hold."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def idempotency() -> dict[str, str]:
+    return {"Idempotency-Key": uuid.uuid4().hex}
+
+
+def segment(ref: str) -> str:
+    """A ref as one segment of a path."""
+    return quote(ref, safe=":@")

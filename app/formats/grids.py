@@ -29,9 +29,17 @@ def check_grid(
     captions: Sequence[str] | None = None,
 ) -> None:
     """Raise Invalid when a grid of `n` samples would be larger than any grid, or this format, may be."""
+    high, wide = grid_size(n, columns, scale, height=height, width=width, captions=captions)
+    _check(high, wide, format, "A grid", "seeds", "fewer seeds or a smaller scale")
+
+
+def grid_size(
+    n: int, columns: int, scale: int, *, height: int, width: int, captions: Sequence[str] | None = None
+) -> tuple[int, int]:
+    """Height and width, in pixels, of a grid of `n` samples; `captions` as `labelled` would draw them."""
     rows, across = -(-n // columns), min(n, columns)
     cell_height, cell_width = _cell(height * scale, width * scale, captions or ())
-    _check(rows * cell_height, across * cell_width, format, "A grid", "seeds", "fewer seeds or a smaller scale")
+    return rows * cell_height, across * cell_width
 
 
 def check_scale(scale: int, *, height: int, width: int, format: Format) -> None:  # noqa: A002

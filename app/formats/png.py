@@ -19,7 +19,7 @@ from app.formats.metadata import KEYWORD, SOFTWARE
 LEVEL = 1
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # by channels
-UP = 2  # the filter that subtracts the row above: as good as any here, and one subtraction
+UP, AVERAGE = 2, 3  # filters: what is subtracted is the pixel above, or the mean of that and the one to the left
 TOGETHER_BYTES = 2**18  # of pictures that are filtered at once: they stay in the cache
 
 
@@ -48,14 +48,24 @@ def write(pictures: NDArray[np.uint8], provenances: Sequence[str | None]) -> lis
 
 
 def filtered(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What is deflated: [n, H, 1 + W * C], each row behind its filter's number."""
+    """What is deflated: [n, H, 1 + W * C], each row behind its filter's number. Up is the better one for gray, average for colour;
+    Paeth's saves a few per cent more and costs more than deflating.
+    """
     n, height, width, channels = pictures.shape
     pixels = pictures.reshape(n, height, width * channels)
     rows = np.empty((n, height, 1 + width * channels), np.uint8)
-    rows[:, :, 0] = UP
-    rows[:, 0, 1:] = pixels[:, 0]
-    np.subtract(pixels[:, 1:], pixels[:, :-1], out=rows[:, 1:, 1:])
+    rows[:, :, 0] = UP if channels == 1 else AVERAGE
+    above = np.zeros_like(pixels)
+    above[:, 1:] = pixels[:, :-1]
+    np.subtract(pixels, above if channels == 1 else _means(pixels, above, channels), out=rows[:, :, 1:])
     return rows
+
+
+def _means(pixels: NDArray[np.uint8], above: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Of the pixel above and the one to the left, rounded down, without leaving 8 bits."""
+    left = np.zeros_like(pixels)
+    left[:, :, channels:] = pixels[:, :, :-channels]
+    return (left & above) + ((left ^ above) >> 1)
 
 
 @lru_cache(256)

@@ -54,7 +54,7 @@ def _raw(pictures: Pictures, _: Sequence[str | None]) -> list[bytes]:
 
 
 def _png() -> Format:
-    encoder = f"isal {isal.__version__} level {png.LEVEL} filter up"
+    encoder = f"isal {isal.__version__} level {png.LEVEL} filter up or average"
     return Format("png", "image/png", "png", encoder, UNLIMITED, png.write)
 
 

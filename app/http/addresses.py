@@ -49,7 +49,8 @@ class Address:
 
     async def make(self, sampler: Sampler, deadline_seconds: float | None) -> bytes:
         """The file. Raises what `Sampler.stream` raises."""
-        text = None
+        provenance = await sampler.provenance(self.resolved, self.format)
+        text = provenance.of(self.seed, self.class_name, self.truncation, scale=self.scale)
         encoding = Encoding(self.format, lambda *_: text, self.scale)
         inputs = Seeds.of([self.seed], None if self.label is None else [self.label], self.truncation)
         made = await sampler.gather(self.resolved, inputs, encoding, deadline_seconds)
@@ -65,8 +66,17 @@ async def answer(
     if held is not None and names(held, headers["ETag"]):
         return Answer(304, headers)
     headers["Content-Type"] = address.format.media_type
+    if address.format.name == "raw":
+        headers |= shape_headers(address)
     if method == "HEAD":
         return Answer(200, headers)
     with UnlessClientLeaves(receive) as leaving:
         body = await address.make(state.sampler, deadline_seconds)
     return Answer(CLIENT_CLOSED_REQUEST, {}) if leaving.left else Answer(200, headers, body)
+
+
+def shape_headers(address: Address) -> Headers:
+    """What the bytes of an array do not tell."""
+    info = address.resolved.info
+    shape = info["height"] * address.scale, info["width"] * address.scale, info["channels"]
+    return {"X-Dtype": "uint8", "X-Shape": ",".join(map(str, shape))}

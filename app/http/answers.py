@@ -31,9 +31,10 @@ def cache_headers(resolved: Resolved, settings: Settings, etag: str) -> Headers:
     }
 
 
-def sample_headers(seed: int, class_name: str | None) -> Headers:
+def sample_headers(seed: int | None, class_name: str | None) -> Headers:
     """The address of one sample; a class name is percent-encoded, for headers know only ASCII."""
-    return {"X-Seed": str(seed)} | ({} if class_name is None else {"X-Class": quote(class_name)})
+    headers = {} if seed is None else {"X-Seed": str(seed)}
+    return headers if class_name is None else headers | {"X-Class": quote(class_name)}
 
 
 def head_of(headers: Headers, media_type: str) -> Response:

@@ -54,7 +54,7 @@ class Once:
         if (replayed := self.replay(session, asked)) is not None:
             return replayed
         created = create()
-        body = created.view.model_dump(mode="json")
+        body = created.view.model_dump(mode="json", by_alias=True)
         if self.key is not None:
             row = IdempotencyKey(
                 scope=self.scope,

@@ -80,7 +80,7 @@ def _temporary_file(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 def _boundary(request: Request) -> bytes:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data" or not options.get(b"boundary"):
-        detail = "Send the archive as multipart/form-data, in a part named 'file'."
+        detail = "Send the file as multipart/form-data, in a part named 'file'."
         raise Invalid(detail, errors=[FieldError("#/file", "missing")])
     return options[b"boundary"]
 
@@ -135,8 +135,8 @@ class _Form:
         self._disposition = b""
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in self.allowed | {FILE_FIELD}:
-            known = ", ".join(sorted(self.allowed))
-            raise _invalid(name[:100], f"unknown; the form has {FILE_FIELD} and may have {known}")
+            known = f" and may have {', '.join(sorted(self.allowed))}" if self.allowed else " alone"
+            raise _invalid(name[:100], f"unknown; the form has {FILE_FIELD}{known}")
         if name in self.fields or (name == FILE_FIELD and self.filename is not None):
             raise _invalid(name, "given twice")
         self._part = name

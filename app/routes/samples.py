@@ -1,16 +1,21 @@
 """Samples by address: every one has a URL, an ETag and a cache."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from app.formats import BY_EXTENSION, FORMATS, check_grid
+from app.errors import FieldError, Invalid
+from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, labelled
 from app.http.addresses import Address, answer
 from app.http.answers import cache_headers, head_of, unless_client_leaves
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.downloads import not_modified
 from app.http.parameters import ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
+from app.provenance import ranges
+from app.registry import Resolved
 from app.sampling import Seeds
 from app.sampling.labels import of_seed, of_seeds
 from app.sampling.seeds import parse
@@ -19,8 +24,19 @@ from models.pictures import tile
 
 router = APIRouter(prefix="/v1/models", tags=["samples"], route_class=StrictRoute)
 
-PNG = FORMATS["png"]
-Extension = Literal["png", "jpg", "webp"]  # the keys of BY_EXTENSION, for the document
+Extension = Literal["png", "jpg", "webp", "avif", "raw"]  # the keys of BY_EXTENSION, for the document
+PictureExtension = Literal["png", "jpg", "webp", "avif"]
+EXTENSION = Path(
+    description="jpg lays transparency over white; webp is lossless unless a quality is given; raw is the bytes uint8 [H, W, C], "
+    "of the shape in `X-Shape`."
+)
+Scale = Annotated[
+    int, Query(ge=1, le=32, description="Repeats each pixel so often across and down, for small samples.")
+]
+Quality = Annotated[int | None, Query(ge=1, le=100, description="Of jpg, webp and avif: 100 loses least.")]
+Lossless = Annotated[
+    bool | None, Query(description="Of webp: whether every pixel is kept, as it is without a quality.")
+]
 SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
 UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
 PROBLEMS = problems(404, 409, 410, 422, 429, 504)
@@ -29,7 +45,10 @@ SAMPLE: dict[int | str, dict[str, Any]] = {
     304: UNCHANGED,
 }
 GRID: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The picture.", "content": {PNG.media_type: {}}},
+    200: {
+        "description": "The picture.",
+        "content": {entry.media_type: {} for entry in FORMATS.values() if entry.extension != "raw"},
+    },
     304: UNCHANGED,
 }
 
@@ -46,9 +65,12 @@ async def get_sample(
     references: ReferencesDep,
     ref: ModelRef,
     seed: Seed,
-    extension: Annotated[Extension, Path(description="jpg lays transparency over white; webp is lossless.")],
+    extension: Annotated[Extension, EXTENSION],
     class_name: ClassQuery = None,
     truncation: Truncation = 1.0,
+    scale: Scale = 1,
+    quality: Quality = None,
+    lossless: Lossless = None,
     deadline: Deadline = None,
 ) -> Response:
     """The same reference to a version, seed, class and truncation give the same bytes, whenever and beside whatever they are
@@ -56,8 +78,10 @@ async def get_sample(
     """
     resolved = await references.resolve(ref)
     label = of_seed(resolved.info["classes"], seed, class_name)
+    format = format_of(extension, quality=quality, lossless=lossless)  # noqa: A001
+    check_scale(scale, height=resolved.info["height"], width=resolved.info["width"], format=format)
     found = await answer(
-        Address(resolved, seed, label, truncation, BY_EXTENSION[extension]),
+        Address(resolved, seed, label, truncation, format, scale),
         request.app.state,
         method=request.method,
         held=request.headers.get("If-None-Match"),
@@ -70,44 +94,66 @@ async def get_sample(
     return response
 
 
+def format_of(extension: str, *, quality: int | None = None, lossless: bool | None = None) -> Format:
+    """The format that files with this extension have. Raises Invalid where this server cannot make it, or not so."""
+    if extension not in BY_EXTENSION:
+        known = ", ".join(BY_EXTENSION)
+        detail = f"This server cannot make {extension}: ask for {known}."
+        raise Invalid(detail, errors=[FieldError("#/extension", detail)])
+    return format_with(BY_EXTENSION[extension].name, quality=quality, lossless=lossless)
+
+
 @router.get(
-    "/{ref}/grid.png",
+    "/{ref}/grid.{extension}",
     summary="Many samples in one picture",
     response_class=Response,
     responses=GRID | PROBLEMS,
 )
-@router.head("/{ref}/grid.png", include_in_schema=False)
+@router.head("/{ref}/grid.{extension}", include_in_schema=False)
 async def get_grid(
     request: Request,
     references: ReferencesDep,
     sampler: SamplerDep,
     settings: SettingsDep,
     ref: ModelRef,
+    extension: Annotated[PictureExtension, Path(description="png and webp keep every pixel.")],
     seeds: Annotated[
         str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
     ] = "0-63",
     columns: Annotated[int, Query(ge=1, le=1024)] = 8,
+    labels: Annotated[bool, Query(description="Writes its class and its seed under each sample.")] = False,
     class_name: ClassQuery = None,
-    scale: Annotated[int, Query(ge=1, le=32, description="Repeats each pixel, for small samples.")] = 1,
+    scale: Scale = 1,
     truncation: Truncation = 1.0,
     deadline: Deadline = None,
 ) -> Response:
     """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
     numbers = parse(seeds, limit=settings.sync_generation_limit)
     resolved = await references.resolve(ref)
-    labels = of_seeds(resolved.info["classes"], numbers, class_name)
-    height, width = resolved.info["height"], resolved.info["width"]
-    check_grid(len(numbers), columns, scale, height=height, width=width, format=PNG)
-    etag = await sampler.etag(resolved, PNG, "grid", numbers, labels, truncation, columns, scale)
+    format = format_of(extension)  # noqa: A001
+    classes = of_seeds(resolved.info["classes"], numbers, class_name)
+    texts = captions(numbers, names_of(resolved, classes, len(numbers))) if labels else None
+    size = {"height": resolved.info["height"], "width": resolved.info["width"]}
+    check_grid(len(numbers), columns, scale, format=format, captions=texts, **size)
+    etag = await sampler.etag(resolved, format, "grid", numbers, classes, truncation, columns, scale, labels)
+    provenance = await sampler.provenance(resolved, format)
     headers = cache_headers(resolved, settings, etag)
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
     if request.method == "HEAD":
-        return head_of(headers, PNG.media_type)
+        return head_of(headers, format.media_type)
 
     async def make() -> Response:
-        made = await sampler.gather(resolved, Seeds.of(numbers, labels, truncation), None, deadline)
-        data = await sampler.beside(lambda: PNG.encode(tile(made.images, columns, scale=scale)))
-        return Response(data, headers=headers, media_type=PNG.media_type)
+        made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline)
+        draw = partial(labelled, texts=texts) if texts else tile
+        one = None if class_name is None or classes is None else resolved.info["classes"][classes[0]]
+        text = provenance.of_grid(ranges(numbers), columns, one, truncation, scale=scale, labels=labels)
+        data = await sampler.beside(lambda: format.encode(draw(made.images, columns=columns, scale=scale), text))
+        return Response(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
+
+
+def names_of(resolved: Resolved, labels: Sequence[int] | None, n: int) -> list[str | None]:
+    """The class of each of n samples."""
+    return [None] * n if labels is None else [resolved.info["classes"][label] for label in labels]

@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import Unavailable
 from app.formats import Format
+from app.provenance import Provenance
 from app.registry import Resolved
 from app.sampling import engine
 from app.sampling.admission import Admission, Place
@@ -27,7 +27,7 @@ from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.loaded import GeneratorCache, Labels, Loaded
-from app.sampling.pipeline import ENCODE_TOGETHER, Pipeline
+from app.sampling.pipeline import Pipeline
 from app.sampling.scheduling import FairQueue, Rows, Work
 from app.sampling.snapshots import snapshot_folder
 from app.settings import Settings
@@ -37,6 +37,7 @@ __all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds"]
 
 T = TypeVar("T")
 
+MOST_PROVENANCES = 1_000
 LOADERS = 2  # one slow fetch does not hold up every other model
 
 
@@ -68,7 +69,8 @@ class Sampler:
         self.admission = Admission(
             settings.sampler_queue_images, settings.sampler_wait_seconds, lambda: self._pipeline.pace
         )
-        self._digest: str | None = None
+        self._digest: str | None = None  # of the engine
+        self._provenances: dict[tuple[object, ...], Provenance] = {}
         self._closed = False
 
     async def generate(
@@ -132,23 +134,27 @@ class Sampler:
             if work is not None and place.left:
                 self._queue.withdraw(work)
 
-    async def encode(self, images: NDArray[np.uint8], format: Format) -> list[bytes]:  # noqa: A002
-        """Each of uint8 [n, H, W, C] in this format, on the encoder threads."""
-        groups = [images[start : start + ENCODE_TOGETHER] for start in range(0, len(images), ENCODE_TOGETHER)]
-        done = await asyncio.gather(*(self.beside(partial(_encode, group, format)) for group in groups))
-        return [data for group in done for data in group]
-
     async def beside(self, work: Callable[[], T]) -> T:
         """What `work` gives, done on an encoder thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pipeline.encoders, work)
 
+    async def provenance(self, resolved: Resolved, format: Format) -> Provenance:  # noqa: A002
+        """Writes what samples of this model in this format say of themselves."""
+        key = resolved.label, resolved.sha256, format.name, format.quality
+        if (found := self._provenances.get(key)) is None:
+            if self._digest is None:
+                run = asyncio.get_running_loop().run_in_executor
+                self._digest = await run(self._loaders, engine.digest, self._threads)
+            found = self._provenances[key] = Provenance(resolved, format, self._digest)
+            while len(self._provenances) > MOST_PROVENANCES:
+                del self._provenances[next(iter(self._provenances))]
+        return found
+
     async def etag(self, resolved: Resolved, format: Format, *request: object) -> str:  # noqa: A002
         """A strong entity tag (quoted) of what `request` (seed, class, truncation, ... as JSON values) gives, without making it."""
-        if self._digest is None:
-            run = asyncio.get_running_loop().run_in_executor
-            self._digest = await run(self._loaders, engine.digest, self._threads)
-        content = [resolved.label, resolved.sha256, format.name, format.encoder, self._digest, *request]
-        return f'"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"'
+        said = (await self.provenance(resolved, format)).common
+        content = json.dumps([said, format.name, format.encoder, self._digest, *request])
+        return f'"{hashlib.sha256(content.encode()).hexdigest()[:40]}"'
 
     def close(self) -> None:
         """Stop the threads. Requests that still wait get Unavailable."""
@@ -177,10 +183,6 @@ class Sampler:
 def _samples(rows: Rows) -> Samples:
     labels = None if rows.labels is None or rows.labels.ndim > 1 else rows.labels.tolist()
     return Samples(rows.images, labels, rows.files)
-
-
-def _encode(images: NDArray[np.uint8], format: Format) -> list[bytes]:  # noqa: A002
-    return format.encode_many(images, [None] * len(images))
 
 
 def _shutting_down() -> Unavailable:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.formats import Format
-from models.pictures import upscale
+from app.formats import Format, upscale
 
 Describe = Callable[[int, int | None], str | None]  # a row of the request and its class to what its file says of itself
 
@@ -22,7 +21,7 @@ class Encoding:
 
     def like(self, other: "Encoding | None") -> bool:
         """Whether rows of both can be encoded together."""
-        return other is not None and self.format == other.format and self.scale == other.scale
+        return other is not None and self.format is other.format and self.scale == other.scale
 
     def encode(self, images: NDArray[np.uint8], texts: list[str | None]) -> list[bytes]:
         """A file for each of uint8 [n, H, W, C]."""

@@ -32,6 +32,11 @@ class GenerationRequest(Body):
     seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=65_536)] | None = Field(
         None, description="A list of seeds, or text such as `0-63,70`; in place of `seed` and `n`."
     )
+    z: Annotated[list[list[float]], Field(fail_fast=True)] | Annotated[str, Field(max_length=2**20)] | None = Field(
+        None,
+        description="In place of seeds: the latent vectors themselves, as lists of numbers or as base64 of an npz with an array `z`, "
+        "float32 [n, z_dim]. A conditional model needs `class` or `classes` beside it.",
+    )
     class_: ClassName | None = Field(
         None,
         alias="class",
@@ -44,19 +49,27 @@ class GenerationRequest(Body):
     truncation: float = Field(
         1.0, gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples."
     )
-    format: FormatName | None = Field(None, description="png (unless Accept names another), jpeg or webp (lossless).")
+    format: FormatName | None = Field(None, description="Of each file: png unless this or Accept names another.")
+    quality: int | None = Field(None, ge=1, le=100, description="Of jpeg, webp and avif: 100 loses least.")
+    lossless: bool | None = Field(None, description="Of webp: whether every pixel is kept, as it is without a quality.")
+    scale: int = Field(1, ge=1, le=32, description="Repeats each pixel so often across and down, for small samples.")
     layout: Literal["separate", "grid"] | None = Field(
         None,
         description="`grid` puts all samples into one picture, which is how `Accept: image/*` answers more than one.",
     )
+    labels: bool = Field(False, description="Writes its class and its seed under each sample of a grid.")
+    return_z: bool = Field(False, description="Whether each sample comes with its latent vector, after truncation.")
 
 
 class Sample(View):
     """One sample: its address and, unless a grid was asked for, its bytes."""
 
-    seed: int
+    seed: int | None = Field(description="None where the request brought its own z.")
     class_: str | None = Field(serialization_alias="class", validation_alias="class")
     data: str | None = Field(description="Base64 of the file.")
+    z: str | None = Field(
+        None, description="With return_z: base64 of its z_dim values, float32 in little-endian order."
+    )
 
 
 class Generation(View):

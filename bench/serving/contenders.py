@@ -128,7 +128,7 @@ def _known(address: str) -> list[bytes]:
     return [get(f"{MODEL}/{seed}.png", If_None_Match=tag) for seed, tag in tags.items()]
 
 
-OURS = f"{MODEL}/{{seed}}.png"
+ADDRESS = f"{MODEL}/{{seed}}.png"
 PLAIN = "/samples/{seed}.png"
 
 
@@ -141,12 +141,12 @@ def _body(path: str, body: str) -> Callable[[str], list[bytes]]:
 
 
 CONTENDERS = (
-    Contender("ours", _ours, "/health/ready", _address(OURS), _by_path(OURS), ours=True),
-    Contender("ours, 2 processes", _ours_twice, "/health/ready", _address(OURS), _by_path(OURS), ours=True),
+    Contender("ours", _ours, "/health/ready", _address(ADDRESS), _by_path(ADDRESS), ours=True),
+    Contender("ours, 2 processes", _ours_twice, "/health/ready", _address(ADDRESS), _by_path(ADDRESS), ours=True),
     Contender("litserve", _litserve, "/health", _body("/predict", '{"seed": {seed}}'), _litserve_picture),
     Contender("bentoml", _bentoml, "/readyz", _body("/sample", '{"seeds": [{seed}]}'), _bentoml_picture),
     Contender("by hand", _uvicorn("plain_fastapi"), "/health", _address(PLAIN), _by_path(PLAIN)),
     Contender("ceiling", _uvicorn("ceiling"), "/health", _address(PLAIN), _by_path(PLAIN)),
-    Contender("ours, known", _ours, "/health/ready", _known, _by_path(OURS), ours=True),
+    Contender("ours, known", _ours, "/health/ready", _known, _by_path(ADDRESS), ours=True),
 )
 OURS_ALONE = CONTENDERS[0]

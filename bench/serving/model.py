@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def _calibrate(network: nn.Module) -> None:
     last.weight.div_(torch.atanh(images.clamp(-0.999, 0.999)).std())
 
 
-def publish(settings: Settings, snapshots: Sequence[Path], names: Sequence[str]) -> None:
+def publish(settings: Settings, snapshots: Iterable[Path], names: Sequence[str]) -> None:
     """Version 1 of a model for each snapshot."""
     storage, database = Storage(settings.storage_url), Database(settings)
     database.migrate()

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("load.lua")
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 60
 FIRST_SEED, SEEDS_PER_RUN = 10**9, 10**7  # ten digits whatever happens, so that Content-Length stays right
 _runs = count()
 

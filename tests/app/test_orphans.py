@@ -62,7 +62,7 @@ def upload(session: Session, **columns: object) -> str:
 
 
 def stored(objects: Storage) -> set[str]:
-    return {key for root in ("jobs", "datasets") for key in objects.list(root)}
+    return {key for root in orphans.ROOTS for key in objects.list(root)}
 
 
 def clear(database: Database, objects: Storage) -> int:

@@ -11,11 +11,13 @@ import redis
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app import datasets, jobs
+from app import batches, datasets, jobs
 from app.db import Database, clock
 from app.queue import Bell
+from app.storage import Storage
 from app.sweep import Sweeper, sweep
 from app.tables import Dataset, IdempotencyKey, Job, Worker
+from tests.app.batches.rows import make_batch, succeeded
 from tests.factories import claimed, make_dataset, make_job, make_job_in
 from tests.servers import RedisServer, wait_until
 
@@ -199,3 +201,25 @@ def test_what_its_user_was_rung_for_is_rung_for_again_later(
 def status_of(database: Database, job_id: str) -> str:
     with database.reading() as session:
         return session.get_one(Job, job_id).status
+
+
+def test_the_sweeper_deletes_what_has_expired(database: Database, sweeper: Sweeper) -> None:
+    """The files of a batch go once its time is over."""
+    storage = Storage(database.settings.storage_url)
+    with database.writing() as session:
+        batch = succeeded(session, make_batch(session))
+        storage.put_bytes(batches.shards(session, batch.id)[0].key, b"x")
+        batch.expires_at = clock(session) - 1
+    assert sweeper.sweep_once().unneeded == [f"batches/{batch.id}"]
+    assert list(storage.list("batches")) == []
+
+
+def test_a_waiting_batch_is_rung_for(database: Database, redis_server: RedisServer, sweeper: Sweeper) -> None:
+    """On the queue of its own."""
+    with closing(redis.Redis.from_url(redis_server.url)) as client:
+        client.flushall()
+        with database.writing() as session:
+            make_batch(session).rung_at = None
+        sweeper.start()
+        wait_until(lambda: client.llen("batch") == 1)
+        sweeper.stop()

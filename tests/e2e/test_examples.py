@@ -28,7 +28,10 @@ AFTER_TRAINING = [
     ),
     *("publish_checkpoint", "list_models", "get_model", "download_model", "put_alias", "delete_alias"),
     *("get_sample", "get_grid", "generate"),
+    *("create_batch", "list_batches", "get_batch"),
 ]
+# Of the batch that has been made; then of one more, which is cancelled.
+MADE = ["get_batch_manifest", "get_batch_archive", "get_batch_shard", "create_batch", "cancel_batch", "delete_batch"]
 STEERING = ["submit_job", "pause_job", "resume_job", "cancel_job"]
 AT_LAST = ["retry_job", "cancel_job", "delete_job", "delete_model", "delete_dataset"]
 
@@ -95,9 +98,11 @@ def test_examples_work_as_they_stand(tmp_path: Path) -> None:
         wait_until(lambda: client.get("/v1/datasets/digits").json()["status"] == "ready", seconds=60)
         client.post("/v1/jobs", json={"dataset": "digits", "budget": {"examples": 1000}}).raise_for_status()
         wait_until(lambda: job_is("succeeded"), seconds=120)
-        examples.work(*AFTER_TRAINING, *STEERING)
+        examples.work(*AFTER_TRAINING)
+        wait_until(lambda: client.get("/v1/batches/latest").json()["status"] == "succeeded", seconds=60)
+        examples.work(*MADE, *STEERING)
         wait_until(lambda: job_is("cancelled"), seconds=60)
         examples.work(*AT_LAST[:2])
         wait_until(lambda: job_is("cancelled"), seconds=60)
         examples.work(*AT_LAST[2:])
-        assert {*BEFORE_TRAINING, *AFTER_TRAINING, *STEERING, *AT_LAST} == set(examples.operations)
+        assert {*BEFORE_TRAINING, *AFTER_TRAINING, *MADE, *STEERING, *AT_LAST} == set(examples.operations)

@@ -31,6 +31,15 @@ def test_who_trains_also_measures(chosen: list[str], listens: bool) -> None:
     assert set(chosen) <= set(app.amqp.queues.consume_from)
 
 
+@pytest.mark.parametrize(("chosen", "listens"), [(["train", "io"], True), (["train"], False), (["io"], True)])
+def test_who_prepares_also_makes_batches(chosen: list[str], listens: bool) -> None:
+    """A worker that prepares data sets also listens where batches are rung for, and one that only trains does not."""
+    app = make_celery(Settings)
+    app.amqp.queues.select(chosen)
+    celeryd_after_setup.send(sender="worker", instance=SimpleNamespace(app=app), conf=app.conf)
+    assert ("batch" in app.amqp.queues.consume_from) is listens
+
+
 def test_worker_that_cannot_start_says_so() -> None:
     """A wrong setting ends the worker with a message, rather than leave it deaf."""
     command = [sys.executable, "-m", "celery", "-A", "worker.tasks", "worker", "--pool", "threads"]

@@ -1,0 +1,212 @@
+"""What a request for samples comes to once it is checked."""
+
+import base64
+import binascii
+import io
+import math
+import zipfile
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import FieldError, Invalid
+from app.formats import Format, captions, check_grid, check_scale, labelled
+from app.provenance import Provenance, ranges
+from app.registry import Resolved
+from app.sampling import Encoding, Latents, Sampler, Samples, Seeds
+from app.sampling.inputs import Inputs
+from app.sampling.labels import index_of
+from app.sampling.seeds import check_all, check_count, consecutive, draw, parse
+from app.schemas.generations import GenerationRequest
+from models.pictures import tile
+from models.randomness import sample_latents
+
+MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
+MAX_Z = 100.0  # of a value of z: a standard normal one is never near it, and a network may overflow beyond
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that was checked. Its rows come from `seeds` or else from the caller's own `z`."""
+
+    resolved: Resolved
+    seeds: Sequence[int] | None
+    z: NDArray[np.float32] | None
+    labels: list[int] | None
+    truncation: float
+    format: Format
+    scale: int
+    grid: bool
+    captions: bool
+    return_z: bool
+    deadline_seconds: float | None
+    provenance: Provenance
+
+    def __len__(self) -> int:
+        return len(self.seeds) if self.seeds is not None else len(self.latents())
+
+    @property
+    def inputs(self) -> Inputs:
+        if self.seeds is None:
+            return Latents(self.latents(), None if self.labels is None else np.array(self.labels))
+        return Seeds.of(self.seeds, self.labels, self.truncation)
+
+    def latents(self) -> NDArray[np.float32]:
+        """float32 [n, z_dim]: what the network is given, after truncation."""
+        z_dim = self.resolved.info["z_dim"]
+        drawn = self.z if self.seeds is None else sample_latents(self.seeds, z_dim)
+        assert drawn is not None, "either seeds or z"
+        return drawn * np.float32(self.truncation)
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.format, self.describe, self.scale)
+
+    def describe(self, row: int, label: int | None) -> str:
+        """What the file of a row says of itself."""
+        name = self.class_name(label)
+        if self.seeds is None:
+            assert self.z is not None
+            return self.provenance.of_z(self.z[row], name, self.truncation, scale=self.scale)
+        return self.provenance.of(self.seeds[row], name, self.truncation, scale=self.scale)
+
+    def class_name(self, label: int | None) -> str | None:
+        return None if label is None else self.resolved.info["classes"][label]
+
+    def class_names(self, samples: Samples) -> list[str | None]:
+        if samples.labels is None:
+            return [None] * len(samples)
+        return [self.class_name(label) for label in samples.labels]
+
+    def seed(self, row: int) -> int | None:
+        return None if self.seeds is None else self.seeds[row]
+
+    def stream(self, sampler: Sampler, *, files: bool) -> AsyncGenerator[Samples, None]:
+        """The samples as they are made, with their files if wanted."""
+        return sampler.stream(self.resolved, self.inputs, self.encoding if files else None, self.deadline_seconds)
+
+    async def make(self, sampler: Sampler, *, files: bool) -> Samples:
+        """All samples at once."""
+        return await sampler.gather(self.resolved, self.inputs, self.encoding if files else None, self.deadline_seconds)
+
+    def picture(self, samples: Samples) -> bytes:
+        """All in one picture, as square as can be."""
+        columns = columns_of(len(samples))
+        if self.captions:
+            pixels = labelled(samples.images, self.texts(), columns, scale=self.scale)
+        else:
+            pixels = tile(samples.images, columns, scale=self.scale)
+        return self.format.encode(pixels, self.describe_picture(columns))
+
+    def texts(self) -> list[str]:
+        """What stands under each sample: its class, and its seed or else its place."""
+        names = [None] * len(self) if self.labels is None else [self.class_name(label) for label in self.labels]
+        return captions(self.seeds if self.seeds is not None else range(len(self)), names)
+
+    def describe_picture(self, columns: int) -> str | None:
+        """What the one picture says of itself; nothing where the caller's own z made it."""
+        if self.seeds is None:
+            return None
+        return self.provenance.of_grid(
+            ranges(self.seeds), columns, self.labels, self.truncation, scale=self.scale, labels=self.captions
+        )
+
+
+def columns_of(n: int) -> int:
+    """Of a grid as square as can be."""
+    return math.isqrt(n - 1) + 1
+
+
+def seeds_of(body: GenerationRequest, limit: int) -> list[int] | None:
+    """The seeds that a request means, at most `limit`; None where it brings its own z. Raises Invalid."""
+    if body.z is not None:
+        _only(body, "z", ("n", "seed", "seeds"))
+        return None
+    if body.seeds is None:
+        n = body.n or 1
+        return draw(n, limit=limit) if body.seed is None else consecutive(body.seed, n, limit=limit)
+    _only(body, "seeds", ("n", "seed"))
+    return parse(body.seeds, limit=limit) if isinstance(body.seeds, str) else check_all(body.seeds, limit=limit)
+
+
+def _only(body: GenerationRequest, given: str, others: Sequence[str]) -> None:
+    for name in others:
+        if getattr(body, name) is not None:
+            raise invalid(f"#/{name}", f"{given} says which samples, and {name} contradicts it: give one of them.")
+
+
+def latents_of(body: GenerationRequest, z_dim: int, limit: int) -> NDArray[np.float32] | None:
+    """The caller's own z, float32 [n, z_dim] of finite values; None where there is none. Raises Invalid."""
+    if body.z is None:
+        return None
+    z = np.array(body.z, np.float32) if isinstance(body.z, list) else _read_npz(body.z, limit * z_dim * 4)
+    if z.ndim != 2 or z.shape[1] != z_dim:
+        raise invalid("#/z", f"z has the shape {list(z.shape)}, and this model takes [n, {z_dim}].")
+    if not np.isfinite(z).all() or np.abs(z).max(initial=0) > MAX_Z:
+        raise invalid("#/z", f"The values of z are numbers from {-MAX_Z:g} to {MAX_Z:g}, not NaN or infinite.")
+    check_count(len(z), limit=limit, pointer="#/z")
+    return z
+
+
+def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
+    """The array `z` of an npz in base64. Nothing in it is executed, and no more is unpacked than one answer may ask for."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(base64.b64decode(text, validate=True))) as archive:
+            member = archive.getinfo("z.npy")
+            if member.file_size > most_bytes + 4096:
+                raise invalid("#/z", f"z.npy has {member.file_size} bytes; it may have {most_bytes}.")
+            with archive.open(member) as file:
+                z: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+    except (
+        binascii.Error,
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ) as error:
+        detail = f"z is not the base64 of an npz with an array called z: {error}."
+        raise invalid("#/z", detail) from error
+    if z.dtype != np.float32:
+        raise invalid(
+            "#/z", f"z is of {z.dtype}; float32 is what the network takes: convert it with z.astype('float32')."
+        )
+    return np.ascontiguousarray(z)
+
+
+def labels_of(body: GenerationRequest, resolved: Resolved, n: int) -> list[int] | None:
+    """A class index for each of n samples; None leaves them to the seeds. Raises Invalid."""
+    known = resolved.info["classes"]
+    if body.classes is None:
+        if body.class_ is None and body.z is not None and known:
+            raise invalid("#/class", "A seed stands for a class and z does not: say class, or classes, beside z.")
+        return None if body.class_ is None else [index_of(known, body.class_)] * n
+    if body.class_ is not None:
+        raise invalid("#/classes", "Give either class or classes.")
+    if len(body.classes) != n:
+        raise invalid("#/classes", f"There are {len(body.classes)} classes for {n} samples: give one for each.")
+    return [index_of(known, wanted, pointer=f"#/classes/{index}") for index, wanted in enumerate(body.classes)]
+
+
+def check_size(body: GenerationRequest, order: Order) -> None:
+    """Raise Invalid when the answer would be larger than any may be, saying how many samples of this model it may have."""
+    info, n = order.resolved.info, len(order)
+    size = {"height": info["height"], "width": info["width"]}
+    if order.grid:
+        texts = order.texts() if order.captions else None
+        check_grid(n, columns_of(n), order.scale, format=order.format, captions=texts, **size)
+    check_scale(order.scale, format=order.format, **size)
+    most = max(1, MAX_BYTES // (info["height"] * info["width"] * info["channels"] * order.scale**2))
+    if n > most:
+        shape = f"{info['width'] * order.scale} x {info['height'] * order.scale} x {info['channels']}"
+        pointer = "#/n" if body.seeds is None and body.z is None else "#/seeds" if body.z is None else "#/z"
+        raise invalid(
+            pointer, f"{n} samples of {shape} are too many for one answer: ask for at most {most} of this model."
+        )
+
+
+def invalid(pointer: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[FieldError(pointer, detail)])
