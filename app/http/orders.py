@@ -157,6 +157,8 @@ def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
             member = archive.getinfo("z.npy")
             if member.file_size > most_bytes + 4096:
                 raise invalid("#/z", f"z.npy has {member.file_size} bytes; it may have {most_bytes}.")
+            if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise invalid("#/z", "z.npy is compressed in a way that numpy does not write: use numpy.savez.")
             with archive.open(member) as file:
                 z: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
     except (
@@ -164,7 +166,6 @@ def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
         zipfile.BadZipFile,
         KeyError,
         ValueError,
-        NotImplementedError,
         RuntimeError,
         EOFError,
     ) as error:

@@ -8,8 +8,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from app.errors import Gone, Invalid, InvalidState, NotFound, TooLarge
-from app.http.answers import resolve, unless_client_leaves
-from app.http.deps import DatabaseDep, SamplerDep, SettingsDep
+from app.http.answers import unless_client_leaves
+from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.routing import StrictRoute
 from app.http.uploads import Upload, incoming, receive_upload
 from app.inspection import MAX_FILE_BYTES, Difference, PictureFile, Plan, check_made_by, compare, look, plan
@@ -47,7 +47,7 @@ async def _receive(request: Request, settings: SettingsDep) -> AsyncIterator[Upl
 async def inspect_sample(
     request: Request,
     upload: Annotated[Upload, Depends(_receive, scope="function")],
-    database: DatabaseDep,
+    references: ReferencesDep,
     sampler: SamplerDep,
     settings: SettingsDep,
 ) -> Response:
@@ -58,7 +58,7 @@ async def inspect_sample(
     file = await run_in_threadpool(_look, upload)
 
     async def inspect() -> Response:
-        found = await _inspect(file, database, sampler, settings)
+        found = await _inspect(file, references, sampler, settings)
         return JSONResponse(found.model_dump(mode="json", by_alias=True))
 
     return await unless_client_leaves(request, inspect())
@@ -70,14 +70,14 @@ def _look(upload: Upload) -> PictureFile:
     return look(upload.path.read_bytes())
 
 
-async def _inspect(file: PictureFile, database: DatabaseDep, sampler: Sampler, settings: SettingsDep) -> Inspection:
+async def _inspect(file: PictureFile, references: ReferencesDep, sampler: Sampler, settings: SettingsDep) -> Inspection:
     said = file.statement
     if said is None:
         return Inspection(
             provenance=None, found=False, reproduced=None, reason="The picture says nothing of where it comes from."
         )
     try:
-        resolved = await resolve(database, said.model)
+        resolved = await references.resolve(said.model)
         check_made_by(said, resolved)
     except (NotFound, Gone, InvalidState) as error:
         return Inspection(provenance=said, found=False, reproduced=None, reason=error.detail)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from app.errors import FieldError, Invalid
 from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, labelled
 from app.http.addresses import Address, answer
-from app.http.answers import cache_headers, head_of, unless_client_leaves
+from app.http.answers import Headers, cache_headers, head_of, unless_client_leaves
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.downloads import not_modified
 from app.http.parameters import ClassQuery, Deadline, ModelRef, Seed, Truncation
@@ -138,20 +138,22 @@ async def get_grid(
     etag = await sampler.etag(resolved, format, "grid", numbers, classes, truncation, columns, scale, labels)
     provenance = await sampler.provenance(resolved, format)
     headers = cache_headers(resolved, settings, etag)
-    if (unchanged := not_modified(request, headers)) is not None:
-        return unchanged
-    if request.method == "HEAD":
-        return head_of(headers, format.media_type)
+    if (known := not_modified(request, headers) or told_to_head(request, headers, format)) is not None:
+        return known
+    text = provenance.of_grid(ranges(numbers), columns, classes, truncation, scale=scale, labels=labels)
+    draw = partial(labelled, texts=texts) if texts else tile
 
     async def make() -> Response:
         made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline)
-        draw = partial(labelled, texts=texts) if texts else tile
-        one = None if class_name is None or classes is None else resolved.info["classes"][classes[0]]
-        text = provenance.of_grid(ranges(numbers), columns, one, truncation, scale=scale, labels=labels)
         data = await sampler.beside(lambda: format.encode(draw(made.images, columns=columns, scale=scale), text))
         return Response(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
+
+
+def told_to_head(request: Request, headers: Headers, format: Format) -> Response | None:  # noqa: A002
+    """The answer to HEAD, for which nothing is made; None for another method."""
+    return head_of(headers, format.media_type) if request.method == "HEAD" else None
 
 
 def names_of(resolved: Resolved, labels: Sequence[int] | None, n: int) -> list[str | None]:

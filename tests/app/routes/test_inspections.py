@@ -207,7 +207,7 @@ def test_it_waits_its_turn_like_any_other(tmp_path_factory: pytest.TempPathFacto
     """A full queue answers 429; a look at what says nothing costs nothing."""
     with gallery(tmp_path_factory.mktemp("gallery"), sampler_queue_images=1) as (app, client):
         data = FORMATS["png"].encode(pixels(client, "ink:1", 7), writer(app, "ink:1").of(7, None))
-        app.state.sampler._admit(1)
+        app.state.sampler.admission.enter(1, None)
         refused = client.post(URL, files={"file": data})
         assert (refused.status_code, refused.json()["code"]) == (429, "busy")
         assert int(refused.headers["Retry-After"]) >= 1
