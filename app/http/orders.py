@@ -5,10 +5,12 @@ import binascii
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from app.errors import FieldError, Invalid
@@ -24,6 +26,7 @@ from models.pictures import tile
 from models.randomness import sample_latents
 
 MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
+MAX_NPY_HEADER = 4096  # bytes
 MAX_Z = 100.0  # of a value of z: a standard normal one is never near it, and a network may overflow beyond
 
 
@@ -155,27 +158,24 @@ def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
     try:
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(text, validate=True))) as archive:
             member = archive.getinfo("z.npy")
-            if member.file_size > most_bytes + 4096:
+            if member.file_size > most_bytes + MAX_NPY_HEADER:
                 raise invalid("#/z", f"z.npy has {member.file_size} bytes; it may have {most_bytes}.")
             if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise invalid("#/z", "z.npy is compressed in a way that numpy does not write: use numpy.savez.")
-            with archive.open(member) as file:
-                z: NDArray[np.float32] = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
-    except (
-        binascii.Error,
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-    ) as error:
-        detail = f"z is not the base64 of an npz with an array called z: {error}."
-        raise invalid("#/z", detail) from error
-    if z.dtype != np.float32:
-        raise invalid(
-            "#/z", f"z is of {z.dtype}; float32 is what the network takes: convert it with z.astype('float32')."
-        )
-    return np.ascontiguousarray(z)
+            return _read_npy(io.BytesIO(archive.read(member)))
+    except (binascii.Error, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError) as error:
+        raise invalid("#/z", f"z is not the base64 of an npz with an array called z: {error}.") from error
+
+
+def _read_npy(file: io.BytesIO) -> NDArray[np.float32]:
+    """By its header and its bytes: numpy's own reader would allocate whatever a header claims. Raises ValueError."""
+    version = npy.read_magic(file)
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran_order, dtype = read_header(file)
+    if dtype != np.float32:
+        raise ValueError(f"it is of {dtype}, and float32 is what the network takes: z.astype('float32') makes it so")
+    z = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
+    return np.ascontiguousarray(z, np.float32)
 
 
 def labels_of(body: GenerationRequest, resolved: Resolved, n: int) -> list[int] | None:
@@ -196,10 +196,6 @@ def check_size(body: GenerationRequest, order: Order) -> None:
     """Raise Invalid when the answer would be larger than any may be, saying how many samples of this model it may have."""
     info, n = order.resolved.info, len(order)
     size = {"height": info["height"], "width": info["width"]}
-    if order.grid:
-        texts = order.texts() if order.captions else None
-        check_grid(n, columns_of(n), order.scale, format=order.format, captions=texts, **size)
-    check_scale(order.scale, format=order.format, **size)
     most = max(1, MAX_BYTES // (info["height"] * info["width"] * info["channels"] * order.scale**2))
     if n > most:
         shape = f"{info['width'] * order.scale} x {info['height'] * order.scale} x {info['channels']}"
@@ -207,6 +203,10 @@ def check_size(body: GenerationRequest, order: Order) -> None:
         raise invalid(
             pointer, f"{n} samples of {shape} are too many for one answer: ask for at most {most} of this model."
         )
+    if order.grid:
+        texts = order.texts() if order.captions else None
+        check_grid(n, columns_of(n), order.scale, format=order.format, captions=texts, **size)
+    check_scale(order.scale, format=order.format, **size)
 
 
 def invalid(pointer: str, detail: str) -> Invalid:
