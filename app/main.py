@@ -30,6 +30,7 @@ from app.routes import (
     datasets,
     generations,
     inspections,
+    interpolations,
     jobs,
     models,
     operations,
@@ -44,8 +45,8 @@ from app.storage import Storage
 from app.sweep import Sweeper
 
 ROUTERS = (
-    *(datasets, jobs, progress, models, samples, generations, inspections, batches, signed_urls),
-    *(catalog, operations),
+    *(datasets, jobs, progress, models, samples, generations, interpolations, inspections),
+    *(batches, signed_urls, catalog, operations),
 )
 UPLOADS = "/v1/datasets"
 

@@ -2,7 +2,7 @@
 
 A signature is an HMAC-SHA256 over the path, the query and the time at which it expires. Path and query count as they are routed,
 that is decoded and with the parameters in order of their names, so that an address stays good however a browser or a proxy writes
-it, and good for nothing else. Why it is so: docs/adr/0023.
+it, and good for nothing else. Why it is so: docs/adr/0024.
 """
 
 import base64

@@ -14,14 +14,14 @@ connection is tried again; a request that creates something carries an Idempoten
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
 from app.client.batches import BatchCalls, BatchFailed
+from app.client.pages import PageCalls
 from app.client.transport import (
     APIError,
     ClientError,
@@ -35,7 +35,6 @@ from app.client.transport import (
 from app.schemas.datasets import Dataset
 from app.schemas.jobs import Event, Job
 from app.schemas.models import Model, Snapshot
-from app.schemas.signed_urls import SignedUrl
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -68,7 +67,7 @@ class JobFailed(ClientError):
         self.job = job
 
 
-class Client(BatchCalls):
+class Client(BatchCalls, PageCalls):
     """A connection to one Ganvil service. Safe to share between threads."""
 
     def __init__(self, url: str = DEFAULT_URL, api_key: str | None = None, *, timeout_seconds: float = 60.0) -> None:
@@ -259,12 +258,6 @@ class Client(BatchCalls):
     def download(self, model: str, path: str | os.PathLike[str]) -> Path:
         """Writes the model's safetensors file to `path`, which appears when it is whole."""
         return self._transport.save(f"/v1/models/{segment(model)}/download", Path(path))
-
-    def sign(self, paths: Sequence[str], *, seconds: int | None = None) -> list[SignedUrl]:
-        """URLs that need no key, for pages and for sharing; a path is such as `/v1/models/digits:3/samples/7.png?class=3`."""
-        body = without_none(urls=list(paths), expires_seconds=seconds)
-        found = self._transport.request("POST", "/v1/signed-urls", json=body).json()["data"]
-        return [SignedUrl.model_validate(each | {"url": urljoin(self.url, each["url"])}) for each in found]
 
     # How
 

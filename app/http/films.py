@@ -23,9 +23,13 @@ class Films:
         self._making = Lock()
         self._places = BoundedSemaphore(AT_ONCE)
 
+    def kept(self, etag: str) -> bytes | None:
+        """The film with this ETag, if it is kept."""
+        return self._kept.get(etag)
+
     def get(self, etag: str, make: Callable[[], bytes]) -> bytes:
         """The film with this ETag: the one that is kept, or else what `make` gives. Raises Busy, and what `make` raises."""
-        if (kept := self._kept.get(etag)) is not None:
+        if (kept := self.kept(etag)) is not None:
             return kept
         if not self._places.acquire(blocking=False):
             raise Busy(

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1", tags=["access"], route_class=StrictRoute)
 
 
 @router.post("/signed-urls", responses=problems(403, 422), summary="Sign addresses")
-async def sign_urls(request: Request, body: SignedUrlsRequest, caller: CallerDep) -> Listing[SignedUrl]:
+def sign_urls(request: Request, body: SignedUrlsRequest, caller: CallerDep) -> Listing[SignedUrl]:
     """Each is good for GET and HEAD of that very path and query, from anywhere and without a key, until it expires or the key that
     asked for it is no more. It can be had for samples, grids, interpolations, previews, pictures and events of jobs, downloads and
     batches. Where the service asks for no keys, nothing needs to be signed: the addresses come back as they are.

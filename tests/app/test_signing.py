@@ -207,3 +207,10 @@ def test_nothing_else_can(url: str) -> None:
     """Foreign hosts, other schemes, tricks with paths, control characters, what is no picture, stream or file, what is signed already."""
     with pytest.raises(ValueError, match=r"\w"):
         target_of(url, HOST)
+
+
+def test_a_secret_has_to_be_long() -> None:
+    """What could be guessed is refused; an empty one is none."""
+    with pytest.raises(ValueError, match="at least 16"):
+        Settings(signing_secret="short")
+    assert Settings(signing_secret="").signing_secret is None

@@ -107,7 +107,8 @@ def address(service: tuple[FastAPI, str], tmp_path: Path) -> str:
         dataset = dataset or make_dataset(session, name="digits")
         job = claimed(session, make_job(session, dataset))
         checkpoint = new_checkpoint(job, 320)
-        sha256 = export_generator(tmp_path, classes=[entry["name"] for entry in dataset.classes])
+        classes = [entry["name"] for entry in dataset.classes]
+        sha256 = export_generator(tmp_path, classes=classes, z_dim=job.config["network"]["z_dim"])
         jobs.record_checkpoint(session, job.id, job.fence, dataclasses.replace(checkpoint, sha256=sha256))
         jobs.succeed(session, job.id, job.fence)
         make_job(session, dataset)

@@ -1,0 +1,222 @@
+"""Films of the way from sample to sample: asked for by a body, or by an address that a page can show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlencode
+
+import numpy as np
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.errors import FieldError, Invalid
+from app.formats import FORMATS, MAX_FRAMES
+from app.formats.animations import ANIMATIONS, Animation, check_animation
+from app.http.answers import cache_headers, head_of, unless_client_leaves
+from app.http.deps import FilmsDep, ReferencesDep, SamplerDep, SettingsDep
+from app.http.downloads import not_modified
+from app.http.films import Films
+from app.http.parameters import MAX_CLASS_NAME, Deadline, ModelRef, Truncation
+from app.http.routing import StrictRoute
+from app.registry import Resolved
+from app.sampling import Latents, Sampler
+from app.sampling.labels import index_of, of_seeds
+from app.sampling.paths import length, walk
+from app.sampling.seeds import check_all, check_count, parse
+from app.schemas import interpolations as schema
+from app.schemas.base import Responses, problems
+from app.schemas.interpolations import InterpolationRequest
+from models.randomness import sample_latents
+
+router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
+
+RAW = FORMATS["raw"]
+Extension = Literal["webp", "gif"]  # the keys of ANIMATIONS, for the document
+SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+FILM: Responses = {
+    200: {"description": "The film.", "content": {entry.media_type: BINARY for entry in ANIMATIONS.values()}}
+}
+PROBLEMS = problems(404, 409, 410, 422, 429, 504)
+Classes = Annotated[
+    list[Annotated[str, Query(max_length=MAX_CLASS_NAME)]] | None,
+    Query(
+        alias="class",
+        max_length=MAX_FRAMES,
+        description="A class for the whole way by its name or, when none is called so, by its index; given several times, one for "
+        "each seed. Without it a conditional model takes at each stop the class that its seed stands for.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """A request that was checked. `labels` are the classes of the stops, None without classes."""
+
+    resolved: Resolved
+    seeds: list[int]
+    labels: list[int] | None
+    truncation: float
+    frames: int
+    fps: float
+    loop: bool
+    scale: int
+    animation: Animation
+
+    async def etag(self, sampler: Sampler) -> str:
+        """Of the film, without making it: it follows from the pixels and the encoder."""
+        way = [self.seeds, self.labels, self.truncation, self.frames, self.loop]
+        return await sampler.etag(self.resolved, RAW, "way", *way, self.fps, self.scale, self.animation.encoder)
+
+    def latents(self) -> Latents:
+        """The rows of the frames."""
+        info = self.resolved.info
+        z = sample_latents(self.seeds, info["z_dim"]) * np.float32(self.truncation)
+        labels = None if self.labels is None else np.array(self.labels)
+        return walk(z, labels, len(info["classes"]), self.frames, loop=self.loop)
+
+    async def make(self, sampler: Sampler, films: Films, etag: str, deadline_seconds: float | None) -> bytes:
+        """The film. Raises what `Sampler.stream` raises, and Busy while too many films are made."""
+        if (kept := films.kept(etag)) is not None:
+            return kept
+        made = await sampler.gather(self.resolved, self.latents(), None, deadline_seconds)
+
+        def encode() -> bytes:
+            return self.animation.encode(made.images, self.fps, scale=self.scale, round_trip=self.loop)
+
+        return await run_in_threadpool(films.get, etag, encode)
+
+    def address(self) -> str:
+        """Where the same film can be had by GET."""
+        classes = [] if self.labels is None else [self.resolved.info["classes"][label] for label in self.labels]
+        query = {
+            "seeds": ",".join(map(str, self.seeds)),
+            "class": classes[:1] if len(set(classes)) == 1 else classes,
+            "truncation": self.truncation,
+            "frames": self.frames,
+            "fps": self.fps,
+            "loop": str(self.loop).lower(),
+            "scale": self.scale,
+        }
+        path = f"/v1/models/{quote(self.resolved.label, safe=':@')}/interpolation.{self.animation.name}"
+        return f"{path}?{urlencode(query, doseq=True)}"
+
+    def check(self, limit: int) -> None:
+        """Raise Invalid when it leads nowhere, or the film would be too long or too large."""
+        if len(self.seeds) < 2:
+            raise _invalid("seeds", "A way needs two seeds or more: where it begins and where it leads.")
+        frames = length(len(self.seeds), self.frames, loop=self.loop)
+        info = self.resolved.info
+        check_animation(frames, height=info["height"], width=info["width"], scale=self.scale)
+        check_count(frames, limit=limit, pointer="#/frames")
+
+
+@router.post(
+    "/interpolations", response_class=Response, responses=FILM | PROBLEMS, summary="Interpolate between samples"
+)
+async def interpolate(
+    request: Request,
+    body: InterpolationRequest,
+    references: ReferencesDep,
+    sampler: SamplerDep,
+    films: FilmsDep,
+    settings: SettingsDep,
+    deadline: Deadline = None,
+) -> Response:
+    """A film that goes from seed to seed, and from class to class, along the sphere that latent vectors lie on. At each seed stands
+    the very sample that it is an address of; in `frames` steps comes the next. `Content-Location` is the address of the same film,
+    for pages.
+    """
+    seeds = parse(body.seeds, limit=MAX_FRAMES) if isinstance(body.seeds, str) else body.seeds
+    resolved = await references.resolve(body.model)
+    film = Interpolation(
+        resolved,
+        check_all(seeds, limit=MAX_FRAMES),
+        labels_of_body(body, resolved.info["classes"], seeds),
+        body.truncation,
+        body.frames,
+        round(body.fps, 1),
+        body.loop,
+        body.scale,
+        ANIMATIONS[body.format],
+    )
+    film.check(settings.sync_generation_limit)
+    etag = await film.etag(sampler)
+    headers = cache_headers(resolved, settings, etag) | {"Content-Location": film.address()}
+
+    async def make() -> Response:
+        data = await film.make(sampler, films, etag, deadline)
+        return Response(data, headers=headers, media_type=film.animation.media_type)
+
+    return await unless_client_leaves(request, make())
+
+
+@router.get(
+    "/models/{ref}/interpolation.{extension}",
+    response_class=Response,
+    responses=FILM | {304: {"description": "If-None-Match names it: nothing was made."}} | PROBLEMS,
+    summary="An interpolation, by its seeds",
+)
+@router.head("/models/{ref}/interpolation.{extension}", include_in_schema=False)
+async def get_interpolation(
+    request: Request,
+    references: ReferencesDep,
+    sampler: SamplerDep,
+    films: FilmsDep,
+    settings: SettingsDep,
+    ref: ModelRef,
+    extension: Annotated[Extension, Path(description="webp keeps every pixel; gif has 256 colours a frame.")],
+    seeds: Annotated[str, Query(max_length=8192, description=f"{schema.SEEDS}.", json_schema_extra=SEEDS)] = "0-3",
+    classes: Classes = None,
+    frames: Annotated[int, Query(ge=1, le=MAX_FRAMES, description=schema.FRAMES)] = schema.DEFAULT_FRAMES,
+    fps: Annotated[float, Query(ge=0.1, le=60, description=schema.FPS)] = schema.DEFAULT_FPS,
+    loop: Annotated[bool, Query(description=schema.LOOP)] = False,
+    scale: Annotated[int, Query(ge=1, le=schema.MAX_SCALE, description=schema.SCALE)] = 1,
+    truncation: Truncation = 1.0,
+    deadline: Deadline = None,
+) -> Response:
+    """The same film as `POST /v1/interpolations` makes, for pages: the same address gives the same bytes."""
+    numbers = parse(seeds, limit=MAX_FRAMES)
+    resolved = await references.resolve(ref)
+    labels = labels_of(resolved.info["classes"], numbers, classes or [])
+    how = truncation, frames, round(fps, 1), loop, scale, ANIMATIONS[extension]
+    film = Interpolation(resolved, numbers, labels, *how)
+    film.check(settings.sync_generation_limit)
+    etag = await film.etag(sampler)
+    headers = cache_headers(resolved, settings, etag)
+    if (unchanged := not_modified(request, headers)) is not None:
+        return unchanged
+    if request.method == "HEAD":
+        return head_of(headers, film.animation.media_type)
+
+    async def make() -> Response:
+        data = await film.make(sampler, films, etag, deadline)
+        return Response(data, headers=headers, media_type=film.animation.media_type)
+
+    return await unless_client_leaves(request, make())
+
+
+def labels_of_body(body: InterpolationRequest, known: Sequence[str], seeds: Sequence[int]) -> list[int] | None:
+    """The class of each stop. Raises Invalid."""
+    if body.classes is None:
+        return labels_of(known, seeds, [] if body.class_ is None else [body.class_])
+    if body.class_ is not None:
+        raise _invalid("classes", "Give either class or classes.")
+    if len(body.classes) != len(seeds):
+        raise _invalid("classes", f"There are {len(body.classes)} classes for {len(seeds)} seeds: give one for each.")
+    return [index_of(known, wanted, pointer=f"#/classes/{index}") for index, wanted in enumerate(body.classes)]
+
+
+def labels_of(known: Sequence[str], seeds: Sequence[int], classes: Sequence[str | int]) -> list[int] | None:
+    """The same where one class may stand for all, and none for those that the seeds stand for."""
+    if not classes:
+        return of_seeds(known, seeds, None)
+    if len(classes) not in {1, len(seeds)}:
+        detail = f"There are {len(classes)} classes for {len(seeds)} seeds: give one for all, or one for each."
+        raise _invalid("class", detail)
+    labels = [index_of(known, wanted) for wanted in classes]
+    return labels * len(seeds) if len(labels) == 1 else labels
+
+
+def _invalid(field: str, detail: str) -> Invalid:
+    return Invalid(detail, errors=[FieldError(f"#/{field}", detail)])
