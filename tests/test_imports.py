@@ -35,7 +35,15 @@ PROGRAMS = (
     "worker.export",
 )
 # The program that makes batches has what answers single requests make its samples. It is told of rows and never sees one.
-BATCH_MAY_USE = {"app.sampling", "app.formats", "app.bundles", "app.tars", "app.registry", "app.errors"}
+BATCH_MAY_USE = {
+    "app.provenance",
+    "app.sampling",
+    "app.formats",
+    "app.bundles",
+    "app.tars",
+    "app.registry",
+    "app.errors",
+}
 SERVICE_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "obstore", "httpx"}
 
 

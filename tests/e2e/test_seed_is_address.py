@@ -35,7 +35,7 @@ async def main(data_dir, seeds, models):
         resolved = Resolved(**model)
         made = await sampler.generate(resolved, seeds)
         for format in FORMATS.values():
-            print(resolved.label, format.name, *digests(await sampler.encode(made.images, format)))
+            print(resolved.label, format.name, *digests(format.encode_many(made.images)))
         print(resolved.label, "etag", await sampler.etag(resolved, FORMATS["png"], seeds[-1], None, 1.0))
     sampler.close()
 
@@ -56,7 +56,7 @@ async def alone(sampler: Sampler, model: Resolved) -> list[list[str]]:
     images = [(await sampler.generate(model, [seed])).images for seed in SEEDS]
     lines = []
     for format_ in FORMATS.values():
-        files = [(await sampler.encode(image, format_))[0] for image in images]
+        files = [format_.encode(image[0]) for image in images]
         lines.append([model.label, format_.name, *(hashlib.sha256(file).hexdigest() for file in files)])
     return [*lines, [model.label, "etag", await sampler.etag(model, FORMATS["png"], SEEDS[0], None, 1.0)]]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.formats import Format
+from app.provenance import Provenance
 from app.registry import Resolved
 from app.sampling import engine
 from app.sampling.loaded import Loaded
@@ -28,6 +29,7 @@ class Maker:
     """Makes samples of one model. Safe to share between threads: forwards take turns, encoding goes on beside them."""
 
     model: Loaded
+    resolved: Resolved
     engine: str  # digest of what decides the bits beside the model
     label: int | None  # None: each seed decides
     truncation: float
@@ -37,8 +39,12 @@ class Maker:
     def make(self, seeds: Sequence[int]) -> Made:
         """As a request for these seeds gets them."""
         images, labels = self.forwards.submit(self._forward, seeds).result()
-        files = [] if self.format is None else [self.format.encode(image) for image in images]
-        return Made(images, labels, files)
+        if self.format is None:
+            return Made(images, labels, [])
+        provenance, classes = Provenance(self.resolved, self.format, self.engine), self.resolved.info["classes"]
+        names = [None if label < 0 else classes[label] for label in labels]
+        texts = [provenance.of(seed, name, self.truncation) for seed, name in zip(seeds, names, strict=True)]
+        return Made(images, labels, self.format.encode_many(images, texts))
 
     def _forward(self, seeds: Sequence[int]) -> tuple[NDArray[np.uint8], list[int]]:
         labels = self.model.labels(seeds, None if self.label is None else np.full(len(seeds), self.label, np.int64))
@@ -66,4 +72,4 @@ def load(
     forwards.submit(engine.start_thread, threads).result()
     model = forwards.submit(engine.load, snapshot, resolved).result()
     digest = forwards.submit(engine.digest, threads).result()
-    return Maker(model, digest, label, truncation, format, forwards)
+    return Maker(model, resolved, digest, label, truncation, format, forwards)

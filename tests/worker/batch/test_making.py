@@ -16,8 +16,10 @@ import pytest
 from pyarrow import parquet
 
 from app.formats import FORMATS
+from app.http.addresses import Address
 from app.registry import Resolved
 from app.sampling import Sampler
+from app.sampling.labels import of_seed
 from app.sampling.seeds import parse_ranges
 from app.settings import Settings
 from app.storage import Storage
@@ -52,7 +54,8 @@ class Models:
             with closing(Sampler(self.settings, self.storage)) as sampler:
                 labels = None if label is None else [label]
                 made = await sampler.generate(resolved, [seed], labels, truncation)
-                (data,) = await sampler.encode(made.images, FORMATS[name])
+                own = of_seed(resolved.info["classes"], seed, None) if label is None else label
+                data = await Address(resolved, seed, own, truncation, FORMATS[name]).make(sampler, None)
                 return Single(data, made.images[0], -1 if made.labels is None else made.labels[0])
 
         return asyncio.run(ask())
