@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import GanvilError
 from app.formats import BY_EXTENSION
 from app.http.addresses import Address, answer
-from app.http.parameters import DEADLINE_HEADER, MAX_CLASS_NAME, MAX_DEADLINE_SECONDS
+from app.http.parameters import DEADLINE_HEADER, MAX_CLASS_NAME, MAX_DEADLINE_SECONDS, MIN_DEADLINE_SECONDS
 from app.http.problems import refuse
 from app.sampling.labels import of_seed
 from models.config import MAX_SEED
@@ -110,7 +110,11 @@ def _conditions(headers: Iterable[tuple[bytes, bytes]]) -> Conditions | None:
         if name == b"if-none-match":
             held.append(value.decode("latin-1"))
         elif name == DEADLINE:
-            if deadline is not None or not SECONDS.fullmatch(value) or not 0 < float(value) <= MAX_DEADLINE_SECONDS:
+            if deadline is not None or not SECONDS.fullmatch(value) or not _lasts(float(value)):
                 return None
             deadline = float(value)
     return Conditions(", ".join(held) if held else None, deadline)
+
+
+def _lasts(seconds: float) -> bool:
+    return MIN_DEADLINE_SECONDS <= seconds <= MAX_DEADLINE_SECONDS

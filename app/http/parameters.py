@@ -13,7 +13,7 @@ NAME_OR_ID = r"^[A-Za-z0-9._-]{1,100}$"
 ID = r"^[A-Za-z0-9_]{1,40}$"
 
 DEADLINE_HEADER = "X-Deadline-Seconds"
-MAX_DEADLINE_SECONDS = 600
+MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS = 0.001, 600
 MAX_CLASS_NAME = 200  # characters
 
 
@@ -42,7 +42,7 @@ Deadline = Annotated[
     float | None,
     Header(
         alias=DEADLINE_HEADER,
-        gt=0,
+        ge=MIN_DEADLINE_SECONDS,
         le=MAX_DEADLINE_SECONDS,
         description="How long the answer is of use. A request that cannot be done by then is refused at once (429), one that is not "
         "done by then is dropped (504).",

@@ -71,6 +71,7 @@ class Sampler:
         )
         self._digest: str | None = None  # of the engine
         self._provenances: dict[tuple[object, ...], Provenance] = {}
+        self._arrived: list[Work] = []
         self._closed = False
 
     async def generate(
@@ -132,7 +133,7 @@ class Sampler:
             inbox.close()
             self.admission.leave(place)
             if work is not None and place.left:
-                self._queue.withdraw(work)
+                self._drop(work)
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What `work` gives, done on an encoder thread."""
@@ -170,10 +171,25 @@ class Sampler:
         return self.admission.enter(n, deadline_seconds)
 
     def _start(self, work: Work) -> None:
-        if not self._queue.put(work):
-            raise _shutting_down()
-        if not self._pipeline.started:
+        """Queue it at the end of this turn of the loop, together with all that has come in meanwhile: the generating thread, which
+        takes what waits as soon as anything does, would otherwise begin with the first one alone.
+        """
+        if not self._arrived:
+            work.loop.call_soon(self._queue_arrived)
+        self._arrived.append(work)
+
+    def _queue_arrived(self) -> None:
+        works, self._arrived = self._arrived, []
+        if not self._queue.put(*works):
+            for work in works:
+                work.deliver(_shutting_down())
+        elif not self._pipeline.started:
             self._pipeline.start()
+
+    def _drop(self, work: Work) -> None:
+        if work in self._arrived:
+            self._arrived.remove(work)
+        self._queue.withdraw(work)
 
     def _load(self, resolved: Resolved) -> Loaded:
         with snapshot_folder(self._storage, resolved) as folder:

@@ -133,11 +133,12 @@ class FairQueue:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _closed: bool = False
 
-    def put(self, work: Work) -> bool:
-        """Queue a request. False once closed, when nobody would do it."""
+    def put(self, *works: Work) -> bool:
+        """Queue requests. False once closed, when nobody would do them."""
         with self._changed:
             if not self._closed:
-                self._turns.setdefault(work.model, deque()).append(work)
+                for work in works:
+                    self._turns.setdefault(work.model, deque()).append(work)
                 self._changed.notify()
             return not self._closed
 

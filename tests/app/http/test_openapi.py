@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance, unsupported_method
 
 from app import jobs
+from app.http.parameters import DEADLINE_HEADER
 from app.main import create_app
 from app.schemas.base import Problem
 from app.settings import Settings
@@ -121,7 +122,8 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 # A body may keep to the document and still be refused, and so may be one that does not: that is for the tests of each route.
 LEFT_OUT = [negative_data_rejection, positive_data_acceptance, unsupported_method]
 HEALTH = list(HealthCheck)
-KEY = {"Authorization": "Bearer key-of-this-test"}
+# Who asks for an answer within no time gets a 504, and means it.
+HEADERS = {"Authorization": "Bearer key-of-this-test", DEADLINE_HEADER: "30"}
 # The same requests each time, so that luck has no say in whether the tests pass.
 QUICK = hypothesis_settings(
     derandomize=True, max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=HEALTH
@@ -133,7 +135,7 @@ DEEP = hypothesis_settings(derandomize=True, max_examples=300, suppress_health_c
 @QUICK
 def test_the_service_keeps_to_its_document(case: schemathesis.Case, address: str) -> None:
     """Whatever is sent, the answer is one that the document names, of its type and schema, and never a 5xx."""
-    case.call_and_validate(base_url=address, headers=KEY, excluded_checks=LEFT_OUT, timeout=30)
+    case.call_and_validate(base_url=address, headers=HEADERS, excluded_checks=LEFT_OUT, timeout=30)
 
 
 @pytest.mark.slow
@@ -142,4 +144,4 @@ def test_the_service_keeps_to_its_document(case: schemathesis.Case, address: str
 @DEEP
 def test_the_service_keeps_to_its_document_thoroughly(case: schemathesis.Case, address: str) -> None:
     """The same with many more requests."""
-    case.call_and_validate(base_url=address, headers=KEY, excluded_checks=LEFT_OUT, timeout=30)
+    case.call_and_validate(base_url=address, headers=HEADERS, excluded_checks=LEFT_OUT, timeout=30)
