@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -49,6 +50,9 @@ ROUTERS = (
     *(batches, signed_urls, catalog, operations),
 )
 UPLOADS = "/v1/datasets"
+# Between operations the generating thread needs the interpreter for microseconds, and the thread that answers may keep it for as
+# long as this. Python's own 5 ms are as long as a whole forward.
+SWITCH_SECONDS = 0.0005
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -56,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:  # the process is ours alone, and so is its log
         settings = get_settings()
         logs.configure(settings.log_level)
+        sys.setswitchinterval(SWITCH_SECONDS)
     check_bind(settings.host, settings.api_keys)
     app = DocumentedAPI(lifespan=lifespan)
     app.state.settings = settings
