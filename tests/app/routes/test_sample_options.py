@@ -146,7 +146,7 @@ def test_labels_are_written_under_each_sample(client: Client, model: str, lines:
 def test_more_pixels_than_a_picture_may_have_are_refused(large: Client) -> None:
     """A scale that makes one sample too large is refused before it is made, wherever it is asked for."""
     path = "/v1/models/large:1/samples/1.png?scale=32"
-    assert "4" in refused(large.get(path), "#/scale")
+    assert "16777216" in refused(large.get(path), "#/scale")
     assert large.head(path).status_code == 422
     refused(large.get("/v1/models/large:1/grid.png?seeds=0&scale=32"), "#/seeds")
     refused(large.post("/v1/generations", json={"model": "large", "scale": 32}), "#/scale")
