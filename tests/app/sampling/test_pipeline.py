@@ -160,6 +160,7 @@ def test_a_deadline_that_passes_frees_the_place(
 
     async def scenario() -> None:
         await sampler.generate(dcgan, [0])
+        sampler.admission._pace = lambda: 0.0  # by which nobody is late beforehand
         with monkeypatch.context() as patch:
             patch.setattr(LoadedGenerator, "generate", slow)
             patient = asyncio.create_task(sampler.generate(dcgan, [1]))
