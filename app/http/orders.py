@@ -4,13 +4,13 @@ import base64
 import binascii
 import io
 import math
+import re
 import zipfile
 import zlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from app.errors import FieldError, Invalid
@@ -27,6 +27,10 @@ from models.randomness import sample_latents
 
 MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
 MAX_NPY_HEADER = 4096  # bytes
+NPY_HEADER = re.compile(
+    r"\{\s*'descr':\s*'(?P<dtype>[^']*)',\s*'fortran_order':\s*(?P<fortran_order>True|False),"
+    r"\s*'shape':\s*\((?P<shape>[0-9, ]*)\),?\s*\}\s*"
+)
 MAX_Z = 100.0  # of a value of z: a standard normal one is never near it, and a network may overflow beyond
 
 
@@ -144,13 +148,19 @@ def latents_of(body: GenerationRequest, z_dim: int, limit: int) -> NDArray[np.fl
     """The caller's own z, float32 [n, z_dim] of finite values; None where there is none. Raises Invalid."""
     if body.z is None:
         return None
-    z = np.array(body.z, np.float32) if isinstance(body.z, list) else _read_npz(body.z, limit * z_dim * 4)
+    z = _read_lists(body.z) if isinstance(body.z, list) else _read_npz(body.z, limit * z_dim * 4)
     if z.ndim != 2 or z.shape[1] != z_dim:
         raise invalid("#/z", f"z has the shape {list(z.shape)}, and this model takes [n, {z_dim}].")
     if not np.isfinite(z).all() or np.abs(z).max(initial=0) > MAX_Z:
         raise invalid("#/z", f"The values of z are numbers from {-MAX_Z:g} to {MAX_Z:g}, not NaN or infinite.")
     check_count(len(z), limit=limit, pointer="#/z")
-    return z
+    return z.astype(np.float32, copy=False)
+
+
+def _read_lists(rows: list[list[float]]) -> NDArray[np.float64]:
+    if len({len(row) for row in rows}) > 1:
+        raise invalid("#/z", "The rows of z are not all equally long.")
+    return np.array(rows, np.float64)
 
 
 def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
@@ -168,13 +178,21 @@ def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
 
 
 def _read_npy(file: io.BytesIO) -> NDArray[np.float32]:
-    """By its header and its bytes: numpy's own reader would allocate whatever a header claims. Raises ValueError."""
-    version = npy.read_magic(file)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(file)
-    if dtype != np.float32:
-        raise ValueError(f"it is of {dtype}, and float32 is what the network takes: z.astype('float32') makes it so")
-    z = np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran_order else "C")
+    """By its header and its bytes: numpy's own reader evaluates what a header says and allocates what it claims. Raises ValueError."""
+    magic = file.read(8)
+    if magic[:6] != b"\x93NUMPY":
+        raise ValueError("z.npy does not begin as an .npy does")
+    size = int.from_bytes(file.read(2 if magic[6:] == b"\1\0" else 4), "little")
+    header = NPY_HEADER.fullmatch(file.read(min(size, MAX_NPY_HEADER)).decode("latin-1"))
+    if header is None:
+        raise ValueError("the header of z.npy is not one that numpy.save writes for numbers")
+    dtype, order, shape = header["dtype"], header["fortran_order"], header["shape"]
+    if dtype != "<f4":
+        raise ValueError(
+            f"it is of {dtype[:20]}, and float32 is what the network takes: z.astype('float32') makes it so"
+        )
+    sides = [int(side) for side in shape.split(",") if side.strip()]
+    z = np.frombuffer(file.read(), np.float32).reshape(sides, order="F" if order == "True" else "C")
     return np.ascontiguousarray(z, np.float32)
 
 

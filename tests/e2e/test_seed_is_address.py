@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.formats import FORMATS
 from app.registry import Resolved
-from app.sampling import Sampler
+from app.sampling import Encoding, Sampler, Seeds
 from app.settings import Settings
 from app.storage import Storage
 from tests.generators import store_generator
@@ -21,7 +21,7 @@ PROGRAM = """
 import asyncio, hashlib, json, sys
 from app.formats import FORMATS
 from app.registry import Resolved
-from app.sampling import Sampler
+from app.sampling import Encoding, Sampler, Seeds
 from app.settings import Settings
 from app.storage import Storage
 
@@ -33,9 +33,11 @@ async def main(data_dir, seeds, models):
     sampler = Sampler(settings, Storage(settings.storage_url))
     for model in models:
         resolved = Resolved(**model)
-        made = await sampler.generate(resolved, seeds)
         for format in FORMATS.values():
-            print(resolved.label, format.name, *digests(format.encode_many(made.images)))
+            provenance = await sampler.provenance(resolved, format)
+            encoding = Encoding(format, lambda row, label: provenance.of(seeds[row], str(label) if label else None, 1.0))
+            made = await sampler.gather(resolved, Seeds.of(seeds), encoding)
+            print(resolved.label, format.name, *digests(made.files))
         print(resolved.label, "etag", await sampler.etag(resolved, FORMATS["png"], seeds[-1], None, 1.0))
     sampler.close()
 
@@ -53,11 +55,18 @@ def in_a_new_process(settings: Settings, seeds: Sequence[int], models: Sequence[
 
 async def alone(sampler: Sampler, model: Resolved) -> list[list[str]]:
     """The words of the lines that a new process prints, from requests for one sample each."""
-    images = [(await sampler.generate(model, [seed])).images for seed in SEEDS]
     lines = []
     for format_ in FORMATS.values():
-        files = [format_.encode(image[0]) for image in images]
-        lines.append([model.label, format_.name, *(hashlib.sha256(file).hexdigest() for file in files)])
+        provenance = await sampler.provenance(model, format_)
+        words = [model.label, format_.name]
+        for seed in SEEDS:
+            encoding = Encoding(
+                format_, lambda _, label, s=seed, p=provenance: p.of(s, None if not label else str(label), 1.0)
+            )
+            made = await sampler.gather(model, Seeds.of([seed]), encoding)
+            assert made.files is not None
+            words.append(hashlib.sha256(made.files[0]).hexdigest())
+        lines.append(words)
     return [*lines, [model.label, "etag", await sampler.etag(model, FORMATS["png"], SEEDS[0], None, 1.0)]]
 
 

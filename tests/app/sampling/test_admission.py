@@ -1,0 +1,102 @@
+"""Who is let in to wait, and what the others are told."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from app.errors import Busy
+from app.sampling.admission import Admission, Place
+
+PACE = 0.5  # seconds per sample
+
+
+def admission(limit: int = 100, wait_seconds: float = 1_000.0, *, sizes: Sequence[int] = ()) -> Admission:
+    """One at which requests of these sizes wait already."""
+    made = Admission(limit, wait_seconds, lambda: PACE)
+    for size in sizes:
+        made.enter(size, None)
+    return made
+
+
+def retry_after(made: Admission, n: int, deadline_seconds: float | None = None) -> int:
+    """What a request that is refused is told."""
+    waiting = made.waiting
+    with pytest.raises(Busy) as caught:
+        made.enter(n, deadline_seconds)
+    assert made.waiting == waiting
+    return int(caught.value.headers["Retry-After"])
+
+
+def test_alone_a_request_may_be_larger_than_the_queue() -> None:
+    """It is let in when nobody waits, with any deadline; whoever comes next is refused until it is served or leaves."""
+    made = admission(limit=10)
+    large = made.enter(1_000, 0.001)
+    assert made.waiting == 1_000
+    assert retry_after(made, 1) == 991 * PACE + 0.5  # whole seconds, rounded up
+    made.served(large, 995)
+    made.enter(5, None)
+    retry_after(made, 1)
+    made.leave(large)
+    assert made.waiting == 5
+    made.enter(5, None)
+
+
+def test_what_is_beyond_the_limit_is_refused_until_there_is_room() -> None:
+    """Retry-After is the time in which the surplus is made, a second at least."""
+    made = admission(limit=100, sizes=[60, 30])
+    assert retry_after(made, 11) == 1
+    assert retry_after(made, 14) == 2
+    assert retry_after(made, 90) == 40
+    made.enter(10, None)
+    assert made.waiting == 100
+
+
+def test_leaving_gives_back_what_is_left() -> None:
+    """Those who were served in part give back the rest, and leaving twice is no harm."""
+    made = admission(limit=10)
+    first, second = made.enter(6, None), made.enter(4, None)
+    made.served(first, 2)
+    made.leave(first)
+    assert made.waiting == 4
+    made.served(second, 4)
+    made.leave(second)
+    assert made.waiting == 0
+    made.enter(100, None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "n", "deadline", "late"),
+    [
+        ([50], 1, 1.0, 0.0),  # one row of the other is made before
+        ([50], 1, 0.75, 0.25),
+        ([50], 10, 10.0, 0.0),  # ten of the other, ten of its own
+        ([50], 10, 9.0, 1.0),
+        ([50, 2, 1], 10, 11.5, 0.0),  # the small ones have no more than they ask for
+        ([50, 2, 1], 10, 10.0, 1.5),
+        ([1] * 8, 1, 4.5, 0.0),
+        ([1] * 8, 1, 1.5, 3.0),
+    ],
+)
+def test_lateness_is_told_by_fair_shares(sizes: list[int], n: int, deadline: float, late: float) -> None:
+    """A request is refused when it cannot be in time though rows are shared equally, and is told by how much it is late."""
+    made = admission(sizes=sizes)
+    if late:
+        assert retry_after(made, n, deadline) == max(1, -int(-late // 1))
+    else:
+        made.enter(n, deadline)
+
+
+def test_without_a_deadline_the_longest_wait_counts() -> None:
+    """It counts until a request's turn comes, however long its own samples take."""
+    made = admission(wait_seconds=5.0, sizes=[80])
+    made.enter(10, None)
+    assert retry_after(made, 11) == 1
+    assert isinstance(made.enter(1, None), Place)
+
+
+def test_while_the_pace_is_unknown_nobody_is_late() -> None:
+    """Nothing was made yet, so nothing can be said: only the limit counts."""
+    made = Admission(100, 1.0, lambda: 0.0)
+    made.enter(90, None)
+    made.enter(10, 0.001)
+    assert retry_after(made, 1) == 1
