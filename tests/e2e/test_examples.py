@@ -27,7 +27,8 @@ AFTER_TRAINING = [
         "list_job_checkpoints",
     ),
     *("publish_checkpoint", "list_models", "get_model", "download_model", "put_alias", "delete_alias"),
-    *("get_sample", "get_grid", "generate"),
+    *("get_sample", "get_grid", "generate", "inspect_sample", "interpolate", "get_interpolation", "sign_urls"),
+    *("pin_model", "unpin_model"),
     *("create_batch", "list_batches", "get_batch"),
 ]
 # Of the batch that has been made; then of one more, which is cancelled.
@@ -55,7 +56,9 @@ class Examples:
                 path = path.replace(f"{{{parameter['name']}}}", str(example_of(parameter)))
         content = operation.get("requestBody", {}).get("content", {})
         if "multipart/form-data" in content:
-            return self.client.request(method, path, files={"file": ("squares.zip", squares())})
+            inspected = operation_id == "inspect_sample"
+            file = ("sample.png", self.send("get_sample").content) if inspected else ("squares.zip", squares())
+            return self.client.request(method, path, files={"file": file})
         if "application/json" in content:
             name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
             return self.client.request(method, path, json=self.document["components"]["schemas"][name]["example"])
