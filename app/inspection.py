@@ -4,7 +4,6 @@ Only its header and its metadata are read at first, within limits. Its pixels ar
 made to compare them with, so that no file costs more than an honest one.
 """
 
-import io
 import struct
 import zlib
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from app.provenance import MARK, Statement, parse
 from app.registry import Resolved
 from app.sampling.labels import of_seeds
 from app.sampling.seeds import parse as parse_seeds
-from models.pictures import tile
+from models.pictures import CountedReads, tile
 
 MAX_FILE_BYTES = 2**26 + 2**22  # as much as the largest picture needs
 FEW_BYTES, BYTES_A_PIXEL = 2**17, 4  # of one file: metadata, and what cannot be compressed
@@ -109,18 +108,9 @@ class Plan:
         return labelled(images, captions(self.seeds, self.class_names), said.columns, scale=said.scale)
 
 
-class _Reads(io.BytesIO):
-    """Ends the reading of a file that is made of very many tiny parts."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._left = FEW_READS + len(data) // BYTES_A_READ
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise Invalid("This file is made of too many tiny parts: it was not written here.")
-        return super().read(size)
+def _reads(data: bytes) -> CountedReads:
+    tiny = Invalid("This file is made of too many tiny parts: it was not written here.")
+    return CountedReads(data, FEW_READS + len(data) // BYTES_A_READ, tiny)
 
 
 def read(data: bytes) -> Statement | None:
@@ -133,7 +123,7 @@ def look(data: bytes) -> PictureFile:
     if len(data) > MAX_FILE_BYTES:
         raise TooLarge(f"A picture has at most {MAX_FILE_BYTES} bytes here; this one has {len(data)}.")
     try:
-        with Image.open(_Reads(data), formats=PILLOW_FORMATS) as image:
+        with Image.open(_reads(data), formats=PILLOW_FORMATS) as image:
             _check_size(image, data)
             return PictureFile(
                 data=data,
@@ -233,5 +223,5 @@ def compare(file: PictureFile, data: bytes) -> Difference:
 
 def _pixels(data: bytes) -> NDArray[np.uint8]:
     """RGBA uint8 [H, W, 4]."""
-    with Image.open(_Reads(data), formats=PILLOW_FORMATS) as image:
+    with Image.open(_reads(data), formats=PILLOW_FORMATS) as image:
         return np.asarray(image.convert("RGBA"))

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Annotated, Self
 
 import numpy as np
@@ -30,16 +29,17 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Provenance:
     """Writes the texts of one model version, in one format, by one engine: what is the same for all is prepared once.
 
-    `common` is that part: the tag of an answer that carries provenance depends on it.
+    `common` is that part: the tag of an answer that carries provenance depends on it. `engine` is how the engine is called in it.
     """
 
     def __init__(self, resolved: Resolved, format: Format, engine: str) -> None:  # noqa: A002
+        self.engine = engine[:ENGINE_LETTERS]
         document = {
             "software": SOFTWARE,
             "model": resolved.label,
             "sha256": resolved.sha256,
             "dataset": resolved.info.get("dataset", {}).get("sha256"),
-            "engine": engine[:ENGINE_LETTERS],
+            "engine": self.engine,
         }
         if format.quality is not None:
             document["quality"] = format.quality
@@ -64,7 +64,7 @@ class Provenance:
         scale: int = 1,
         labels: bool = False,
     ) -> str:
-        """Many in one picture: seeds as text (`ranges` writes it), and one class's name, an index for each, or each seed's own."""
+        """Many in one picture: seeds as text (`app.sampling.ranges` writes it), and one class's name, an index for each, or each seed's own."""
         name = classes if isinstance(classes, str) else None
         each = (
             "" if classes is None or name is not None else f',"classes":{json.dumps([*classes], separators=(",", ":"))}'
@@ -82,13 +82,6 @@ class Provenance:
 @lru_cache(4096)
 def _json(text: str | None) -> str:
     return json.dumps(text)
-
-
-def ranges(seeds: Sequence[int]) -> str:
-    """Seeds as text, in their order: `0-63,70`."""
-    starts = [0, *(index for index, (a, b) in enumerate(pairwise(seeds), 1) if b != a + 1), len(seeds)]
-    runs = [(seeds[start], seeds[end - 1]) for start, end in pairwise(starts)]
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 class Statement(BaseModel):

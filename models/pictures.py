@@ -1,9 +1,29 @@
-"""Many samples in one picture."""
+"""Many samples in one picture; pictures of untrusted origin."""
+
+import io
 
 import numpy as np
 from numpy.typing import NDArray
 
 GAP_GRAY = 64
+
+
+class CountedReads(io.BytesIO):
+    """The bytes of a picture, which end the reading of one that is made of very many tiny parts: Pillow takes each in Python.
+
+    Beyond `most` reads it raises `refusal`.
+    """
+
+    def __init__(self, data: bytes, most: int, refusal: Exception) -> None:
+        super().__init__(data)
+        self._left = most
+        self._refusal = refusal
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise self._refusal
+        return super().read(size)
 
 
 def tile(images: NDArray[np.uint8], columns: int, *, scale: int = 1, gap: int = 0) -> NDArray[np.uint8]:

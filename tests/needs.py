@@ -37,6 +37,7 @@ NEEDS = {
     "time": Need("minutes", nothing_left_out, "GANVIL_TEST_ALL=1 make test"),
     "postgres": Need("PostgreSQL", lambda: postgres_programs() is not None, "apt-get install -y postgresql"),
     "chromium": Need("Chromium", lambda: chromium() is not None, "apt-get install -y chromium"),
+    "wrk": Need("wrk", lambda: shutil.which("wrk") is not None, "apt-get install -y wrk"),
     "compose": Need(
         "docker-compose", lambda: shutil.which("docker-compose") is not None, "apt-get install -y docker-compose"
     ),

@@ -10,7 +10,7 @@ from starlette.datastructures import State
 from starlette.types import Receive
 
 from app.formats import Format
-from app.http.answers import CLIENT_CLOSED_REQUEST, Headers, cache_headers, sample_headers
+from app.http.answers import CLIENT_CLOSED_REQUEST, Headers, cache_headers, pixel_headers, sample_headers
 from app.http.downloads import names
 from app.http.leaving import UnlessClientLeaves
 from app.registry import Resolved
@@ -67,16 +67,10 @@ async def answer(
         return Answer(304, headers)
     headers["Content-Type"] = address.format.media_type
     if address.format.name == "raw":
-        headers |= shape_headers(address)
+        info, scale = address.resolved.info, address.scale
+        headers |= pixel_headers((info["height"] * scale, info["width"] * scale, info["channels"]))
     if method == "HEAD":
         return Answer(200, headers)
     with UnlessClientLeaves(receive) as leaving:
         body = await address.make(state.sampler, deadline_seconds)
     return Answer(CLIENT_CLOSED_REQUEST, {}) if leaving.left else Answer(200, headers, body)
-
-
-def shape_headers(address: Address) -> Headers:
-    """What the bytes of an array do not tell."""
-    info = address.resolved.info
-    shape = info["height"] * address.scale, info["width"] * address.scale, info["channels"]
-    return {"X-Dtype": "uint8", "X-Shape": ",".join(map(str, shape))}

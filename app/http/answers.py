@@ -1,11 +1,12 @@
-"""What the routes that make samples share: caching headers, clients that hang up."""
+"""What the routes that make samples share: headers, answers for which nothing is made, clients that hang up."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
 
+from app.http.downloads import not_modified
 from app.http.leaving import UnlessClientLeaves
 from app.registry import Resolved
 from app.settings import Settings
@@ -35,6 +36,18 @@ def sample_headers(seed: int | None, class_name: str | None) -> Headers:
     """The address of one sample; a class name is percent-encoded, for headers know only ASCII."""
     headers = {} if seed is None else {"X-Seed": str(seed)}
     return headers if class_name is None else headers | {"X-Class": quote(class_name)}
+
+
+def pixel_headers(shape: Sequence[int]) -> Headers:
+    """What the bare bytes of an array do not tell."""
+    return {"X-Dtype": "uint8", "X-Shape": ",".join(map(str, shape))}
+
+
+def without_making(request: Request, headers: Headers, media_type: str) -> Response | None:
+    """304 or the answer to HEAD, for which nothing need be made; None for other requests."""
+    if (unchanged := not_modified(request, headers)) is not None:
+        return unchanged
+    return head_of(headers, media_type) if request.method == "HEAD" else None
 
 
 def head_of(headers: Headers, media_type: str) -> Response:

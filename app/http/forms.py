@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
-from app.http.answers import sample_headers
+from app.http.answers import pixel_headers, sample_headers
 from app.http.orders import Order
 from app.sampling import Sampler, Samples
 
@@ -61,14 +61,13 @@ async def answer_raw(order: Order, sampler: Sampler) -> Response:
     """All pixels, uint8 [n, H, W, C], as they lie; sent while they are made."""
     info, scale = order.resolved.info, order.scale
     shape = len(order), info["height"] * scale, info["width"] * scale, info["channels"]
-    headers = {"X-Dtype": "uint8", "X-Shape": ",".join(map(str, shape))}
 
     async def pieces() -> AsyncGenerator[bytes, None]:
         async with aclosing(order.stream(sampler, files=True)) as parts:
             async for samples in parts:
                 yield b"".join(samples.files or ())
 
-    return await _download(pieces(), RAW, headers | _attachment(order, "raw"))
+    return await _download(pieces(), RAW, pixel_headers(shape) | _attachment(order, "raw"))
 
 
 async def answer_json(order: Order, sampler: Sampler) -> Response:
@@ -144,7 +143,7 @@ async def answer_zip(order: Order, sampler: Sampler) -> Response:
         }
         bundle.add("manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         if order.return_z:
-            z = order.latents()
+            z = order.latents
             with bundle.array("z", z.shape, np.float32) as append:
                 append(z)
 
@@ -165,7 +164,7 @@ async def answer_npz(order: Order, sampler: Sampler) -> Response:
         seeds = [-1] * n if order.seeds is None else order.seeds
         arrays: dict[str, NDArray[Any]] = {"seeds": np.array(seeds, np.int64), "classes": np.array(labels, np.int64)}
         if order.return_z:
-            arrays["z"] = order.latents()
+            arrays["z"] = order.latents
         for name, array in arrays.items():
             with bundle.array(name, array.shape, array.dtype) as append:
                 append(array)
@@ -211,7 +210,7 @@ def _attachment(order: Order, extension: str) -> dict[str, str]:
 def _entries(order: Order, samples: Samples, done: int) -> Iterator[dict[str, Any]]:
     """What JSON says of each sample, the first of these being the `done`th of the order."""
     files: Sequence[bytes | None] = samples.files or [None] * len(samples)
-    z = order.latents() if order.return_z else None
+    z = order.latents if order.return_z else None
     for at, (name, data) in enumerate(zip(order.class_names(samples), files, strict=True)):
         entry = {"seed": order.seed(done + at), "class": name, "data": _base64(data)}
         yield entry if z is None else entry | {"z": _base64(z[done + at].astype("<f4").tobytes())}

@@ -9,17 +9,19 @@ import zipfile
 import zlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import FieldError, Invalid
 from app.formats import Format, captions, check_grid, check_scale, labelled
-from app.provenance import Provenance, ranges
+from app.provenance import Provenance
 from app.registry import Resolved
 from app.sampling import Encoding, Latents, Sampler, Samples, Seeds
 from app.sampling.inputs import Inputs
 from app.sampling.labels import index_of
+from app.sampling.ranges import runs, text
 from app.sampling.seeds import check_all, check_count, consecutive, draw, parse
 from app.schemas.generations import GenerationRequest
 from models.pictures import tile
@@ -52,14 +54,15 @@ class Order:
     provenance: Provenance
 
     def __len__(self) -> int:
-        return len(self.seeds) if self.seeds is not None else len(self.latents())
+        return len(self.latents if self.seeds is None else self.seeds)
 
     @property
     def inputs(self) -> Inputs:
         if self.seeds is None:
-            return Latents(self.latents(), None if self.labels is None else np.array(self.labels))
+            return Latents(self.latents, None if self.labels is None else np.array(self.labels))
         return Seeds.of(self.seeds, self.labels, self.truncation)
 
+    @cached_property
     def latents(self) -> NDArray[np.float32]:
         """float32 [n, z_dim]: what the network is given, after truncation."""
         z_dim = self.resolved.info["z_dim"]
@@ -117,7 +120,7 @@ class Order:
         if self.seeds is None:
             return None
         return self.provenance.of_grid(
-            ranges(self.seeds), columns, self.labels, self.truncation, scale=self.scale, labels=self.captions
+            text(runs(self.seeds)), columns, self.labels, self.truncation, scale=self.scale, labels=self.captions
         )
 
 

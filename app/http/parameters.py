@@ -15,6 +15,8 @@ ID = r"^[A-Za-z0-9_]{1,40}$"
 DEADLINE_HEADER = "X-Deadline-Seconds"
 MIN_DEADLINE_SECONDS, MAX_DEADLINE_SECONDS = 0.001, 600
 MAX_CLASS_NAME = 200  # characters
+SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
+UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
 
 
 def _in_path(description: str, pattern: str | None, example: str | int) -> Any:

@@ -22,7 +22,6 @@ router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
 PICTURES = [media_type for media_type in BY_MEDIA_TYPE if media_type != RAW]
 FORMS = [JSON, *PICTURES, ZIP, NPZ, LINES, MIXED, RAW]
-STREAMED = {LINES, MIXED, ZIP}  # files one by one
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 IN_ANY_FORM: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(FORMS[1:], BINARY)}}
 
@@ -75,7 +74,9 @@ async def order_of(
 ) -> Order:
     """The request, checked but for the size of the answer. Raises Invalid."""
     z = latents_of(body, resolved.info["z_dim"], limit)
-    n = len(seeds if seeds is not None else z if z is not None else ())
+    rows = z if seeds is None else seeds
+    assert rows is not None, "either seeds or z"
+    n = len(rows)
     name = BY_MEDIA_TYPE[media_type].name if media_type in BY_MEDIA_TYPE else body.format or "png"
     format = format_with(name, quality=body.quality, lossless=body.lossless)  # noqa: A001
     grid = wants_grid(body, media_type, n)

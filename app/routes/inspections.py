@@ -13,9 +13,9 @@ from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.routing import StrictRoute
 from app.http.uploads import Upload, incoming, receive_upload
 from app.inspection import MAX_FILE_BYTES, Difference, PictureFile, Plan, check_made_by, compare, look, plan
-from app.provenance import ENGINE_LETTERS, Statement
+from app.provenance import Statement
 from app.registry import Resolved
-from app.sampling import Sampler, engine
+from app.sampling import Sampler
 from app.schemas.base import problems
 from app.schemas.inspections import Inspection
 
@@ -91,8 +91,8 @@ async def _inspect(file: PictureFile, references: ReferencesDep, sampler: Sample
         difference = await _made_again(file, planned, resolved, sampler)
     except Gone as error:  # deleted meanwhile
         return Inspection(provenance=said, found=False, reproduced=None, reason=error.detail)
-    engine_now = await run_in_threadpool(engine.digest, settings.sampler_threads)
-    return _judged(said, difference, planned, engine_now[:ENGINE_LETTERS])
+    now = await sampler.provenance(resolved, planned.format)
+    return _judged(said, difference, planned, now.engine)
 
 
 async def _made_again(file: PictureFile, planned: Plan, resolved: Resolved, sampler: Sampler) -> Difference:

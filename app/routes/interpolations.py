@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -12,11 +12,10 @@ from fastapi.concurrency import run_in_threadpool
 from app.errors import FieldError, Invalid
 from app.formats import FORMATS, MAX_FRAMES
 from app.formats.animations import ANIMATIONS, Animation, check_animation
-from app.http.answers import cache_headers, head_of, unless_client_leaves
+from app.http.answers import Headers, cache_headers, unless_client_leaves, without_making
 from app.http.deps import FilmsDep, ReferencesDep, SamplerDep, SettingsDep
-from app.http.downloads import not_modified
 from app.http.films import Films
-from app.http.parameters import MAX_CLASS_NAME, Deadline, ModelRef, Truncation
+from app.http.parameters import MAX_CLASS_NAME, SEEDS, UNCHANGED, Deadline, ModelRef, Truncation
 from app.http.routing import StrictRoute
 from app.registry import Resolved
 from app.sampling import Latents, Sampler
@@ -32,7 +31,6 @@ router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
 RAW = FORMATS["raw"]
 Extension = Literal["webp", "gif"]  # the keys of ANIMATIONS, for the document
-SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FILM: Responses = {
     200: {"description": "The film.", "content": {entry.media_type: BINARY for entry in ANIMATIONS.values()}}
@@ -75,10 +73,15 @@ class Interpolation:
         labels = None if self.labels is None else np.array(self.labels)
         return walk(z, labels, len(info["classes"]), self.frames, loop=self.loop)
 
-    async def make(self, sampler: Sampler, films: Films, etag: str, deadline_seconds: float | None) -> bytes:
-        """The film. Raises what `Sampler.stream` raises, and Busy while too many films are made."""
-        if (kept := films.kept(etag)) is not None:
-            return kept
+    async def answer(
+        self, sampler: Sampler, films: Films, headers: Headers, deadline_seconds: float | None
+    ) -> Response:
+        """The film, with its ETag among the headers. Raises what `Sampler.stream` raises, and Busy while too many films are made."""
+        etag = headers["ETag"]
+        data = films.kept(etag) or await self._make(sampler, films, etag, deadline_seconds)
+        return Response(data, headers=headers, media_type=self.animation.media_type)
+
+    async def _make(self, sampler: Sampler, films: Films, etag: str, deadline_seconds: float | None) -> bytes:
         made = await sampler.gather(self.resolved, self.latents(), None, deadline_seconds)
 
         def encode() -> bytes:
@@ -143,18 +146,13 @@ async def interpolate(
     film.check(settings.sync_generation_limit)
     etag = await film.etag(sampler)
     headers = cache_headers(resolved, settings, etag) | {"Content-Location": film.address()}
-
-    async def make() -> Response:
-        data = await film.make(sampler, films, etag, deadline)
-        return Response(data, headers=headers, media_type=film.animation.media_type)
-
-    return await unless_client_leaves(request, make())
+    return await unless_client_leaves(request, film.answer(sampler, films, headers, deadline))
 
 
 @router.get(
     "/models/{ref}/interpolation.{extension}",
     response_class=Response,
-    responses=FILM | {304: {"description": "If-None-Match names it: nothing was made."}} | PROBLEMS,
+    responses=FILM | {304: UNCHANGED} | PROBLEMS,
     summary="An interpolation, by its seeds",
 )
 @router.head("/models/{ref}/interpolation.{extension}", include_in_schema=False)
@@ -184,16 +182,9 @@ async def get_interpolation(
     film.check(settings.sync_generation_limit)
     etag = await film.etag(sampler)
     headers = cache_headers(resolved, settings, etag)
-    if (unchanged := not_modified(request, headers)) is not None:
-        return unchanged
-    if request.method == "HEAD":
-        return head_of(headers, film.animation.media_type)
-
-    async def make() -> Response:
-        data = await film.make(sampler, films, etag, deadline)
-        return Response(data, headers=headers, media_type=film.animation.media_type)
-
-    return await unless_client_leaves(request, make())
+    if (known := without_making(request, headers, film.animation.media_type)) is not None:
+        return known
+    return await unless_client_leaves(request, film.answer(sampler, films, headers, deadline))
 
 
 def labels_of_body(body: InterpolationRequest, known: Sequence[str], seeds: Sequence[int]) -> list[int] | None:

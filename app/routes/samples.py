@@ -9,15 +9,15 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from app.errors import FieldError, Invalid
 from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, labelled
 from app.http.addresses import Address, answer
-from app.http.answers import Headers, cache_headers, head_of, unless_client_leaves
+from app.http.answers import cache_headers, unless_client_leaves, without_making
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
-from app.http.downloads import not_modified
-from app.http.parameters import ClassQuery, Deadline, ModelRef, Seed, Truncation
+from app.http.parameters import SEEDS, UNCHANGED, ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
-from app.provenance import ranges
 from app.registry import Resolved
 from app.sampling import Seeds
 from app.sampling.labels import of_seed, of_seeds
+from app.sampling.ranges import runs
+from app.sampling.ranges import text as text_of
 from app.sampling.seeds import parse
 from app.schemas.base import problems
 from models.pictures import tile
@@ -37,8 +37,6 @@ Quality = Annotated[int | None, Query(ge=1, le=100, description="Of jpg, webp an
 Lossless = Annotated[
     bool | None, Query(description="Of webp: whether every pixel is kept, as it is without a quality.")
 ]
-SEEDS: dict[str, Any] = {"pattern": "^[0-9, -]*$"}  # for the document; what is wrong with others, `parse` says better
-UNCHANGED = {"description": "If-None-Match names it: nothing was made."}
 PROBLEMS = problems(404, 409, 410, 422, 429, 504)
 SAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The sample.", "content": {entry.media_type: {} for entry in FORMATS.values()}},
@@ -138,9 +136,9 @@ async def get_grid(
     etag = await sampler.etag(resolved, format, "grid", numbers, classes, truncation, columns, scale, labels)
     provenance = await sampler.provenance(resolved, format)
     headers = cache_headers(resolved, settings, etag)
-    if (known := not_modified(request, headers) or told_to_head(request, headers, format)) is not None:
+    if (known := without_making(request, headers, format.media_type)) is not None:
         return known
-    text = provenance.of_grid(ranges(numbers), columns, classes, truncation, scale=scale, labels=labels)
+    text = provenance.of_grid(text_of(runs(numbers)), columns, classes, truncation, scale=scale, labels=labels)
     draw = partial(labelled, texts=texts) if texts else tile
 
     async def make() -> Response:
@@ -149,11 +147,6 @@ async def get_grid(
         return Response(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
-
-
-def told_to_head(request: Request, headers: Headers, format: Format) -> Response | None:  # noqa: A002
-    """The answer to HEAD, for which nothing is made; None for another method."""
-    return head_of(headers, format.media_type) if request.method == "HEAD" else None
 
 
 def names_of(resolved: Resolved, labels: Sequence[int] | None, n: int) -> list[str | None]:

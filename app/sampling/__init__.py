@@ -26,7 +26,7 @@ from app.sampling.admission import Admission, Place
 from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
-from app.sampling.loaded import GeneratorCache, Labels, Loaded
+from app.sampling.loaded import GeneratorCache, Loaded
 from app.sampling.pipeline import Pipeline
 from app.sampling.scheduling import FairQueue, Rows, Work
 from app.sampling.snapshots import snapshot_folder
@@ -79,10 +79,6 @@ class Sampler:
     ) -> Samples:
         """The samples of these seeds at once; see `stream`. `labels` are class indices in range, one a seed."""
         return await self.gather(resolved, Seeds.of(seeds, labels, truncation))
-
-    async def render(self, resolved: Resolved, z: NDArray[np.float32], labels: Labels | None) -> NDArray[np.uint8]:
-        """uint8 [n, H, W, C] of latent vectors float32 [n, z_dim]; see `Latents` and `stream`."""
-        return (await self.gather(resolved, Latents(z, labels))).images
 
     async def gather(
         self,

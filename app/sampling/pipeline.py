@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,21 +29,6 @@ MOST_UNENCODED = 16  # groups of samples that wait for an encoder before forward
 PACE_MEMORY = 0.9  # of the seconds and samples that lie behind
 
 Outcome = Rows | BaseException
-
-
-class Deliveries:
-    """Hands outcomes to the event loops of those who asked, with one call for as many as there are."""
-
-    def __init__(self) -> None:
-        self._loops: dict[asyncio.AbstractEventLoop, list[tuple[Work, Outcome]]] = defaultdict(list)
-
-    def add(self, work: Work, outcome: Outcome) -> None:
-        self._loops[work.loop].append((work, outcome))
-
-    def send(self) -> None:
-        for loop, outcomes in self._loops.items():
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_hand_over, outcomes)
 
 
 class Pipeline:
@@ -82,44 +67,33 @@ class Pipeline:
         self._batch = batch = self._queue.take()
         if batch is None:
             return False
-        self._turn_down(batch.late, DeadlineExceeded("Its turn did not come within the time that was asked for."))
-        ready = Deliveries()
+        late = DeadlineExceeded("Its turn did not come within the time that was asked for.")
+        deliver((work, late) for work in batch.late)
+        ready: list[tuple[Work, Outcome]] = []
         begun = time.perf_counter()
         with engine.short_memory_refused():
             made = batch.run()
             for group in _groups(batch.parts, made):
                 if group.encoding is None or batch.rows <= ENCODE_AT_ONCE:
-                    for work, rows in group.finish():
-                        ready.add(work, rows)
+                    ready += group.finish()
                 else:
                     self._room.acquire()
                     self.encoders.submit(group.finish).add_done_callback(partial(self._finished, group))
-        ready.send()
+        deliver(ready)
         self._seconds = PACE_MEMORY * self._seconds + time.perf_counter() - begun
         self._rows = PACE_MEMORY * self._rows + batch.rows
         return True
 
     def _conclude(self, turn: Future[bool]) -> None:
         if (error := turn.exception()) is not None and self._batch is not None:
-            self._turn_down([part.work for part in self._batch.parts], error)
+            deliver((part.work, error) for part in self._batch.parts)
         if error is not None or turn.result():
             self._next()
 
     def _finished(self, group: "Group", finish: Future[list[tuple[Work, Rows]]]) -> None:
         self._room.release()
-        if (error := finish.exception()) is not None:
-            self._turn_down([work for work, _ in group.members], error)
-            return
-        ready = Deliveries()
-        for work, rows in finish.result():
-            ready.add(work, rows)
-        ready.send()
-
-    def _turn_down(self, works: Sequence[Work], error: BaseException) -> None:
-        deliveries = Deliveries()
-        for work in works:
-            deliveries.add(work, error)
-        deliveries.send()
+        error = finish.exception()
+        deliver(finish.result() if error is None else [(work, error) for work, _ in group.members])
 
 
 @dataclass(frozen=True)
@@ -177,6 +151,16 @@ def _texts(work: Work, rows: Rows) -> Iterator[str | None]:
     labels = [None] * len(rows.images) if rows.labels is None or rows.labels.ndim > 1 else rows.labels.tolist()
     for index, label in enumerate(labels):
         yield work.encoding.describe(rows.start + index, label)
+
+
+def deliver(outcomes: Iterable[tuple[Work, Outcome]]) -> None:
+    """Hand outcomes over in the event loops of those who asked, with one call for as many as there are."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Work, Outcome]]] = defaultdict(list)
+    for work, outcome in outcomes:
+        loops[work.loop].append((work, outcome))
+    for loop, own in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_hand_over, own)
 
 
 def _hand_over(outcomes: list[tuple[Work, Outcome]]) -> None:

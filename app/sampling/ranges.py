@@ -21,6 +21,12 @@ def part(ranges: Iterable[range], start: int, stop: int) -> list[range]:
     return found
 
 
+def runs(seeds: Sequence[int]) -> list[range]:
+    """A list of seeds as ranges, in its order."""
+    starts = [0, *(index for index, (a, b) in enumerate(pairwise(seeds), 1) if b != a + 1), len(seeds)]
+    return [range(seeds[start], seeds[end - 1] + 1) for start, end in pairwise(starts)]
+
+
 def parts(ranges: Sequence[range], size: int) -> Iterator[list[range]]:
     """`size` seeds at a time, in one pass; the last part may have fewer."""
     taken: list[range] = []

@@ -9,9 +9,8 @@ import pytest
 
 from app.errors import Invalid
 from app.formats import FORMATS, SOFTWARE, format_with
-from app.provenance import LONGEST_TEXT, Provenance, Statement, parse, ranges
+from app.provenance import LONGEST_TEXT, Provenance, Statement, parse
 from app.registry import Resolved
-from app.sampling import seeds
 
 INFO = {"height": 8, "width": 8, "channels": 1, "classes": [], "dataset": {"sha256": "d" * 64}}
 RESOLVED = Resolved("cats", "cats:3", "a" * 64, "key", INFO, pinned=False, examples_seen=1, kid=None)
@@ -59,13 +58,6 @@ def test_a_grid_says_its_seeds_and_columns() -> None:
     assert parse(WRITER.of_grid("0-2", 2, [0, 1, 0])).classes == [0, 1, 0]
     plain = parse(WRITER.of_grid("0-2", 2, None))
     assert (plain.classes, plain.class_, plain.labels) == (None, None, False)
-
-
-@pytest.mark.parametrize("numbers", [[5], [0, 1, 2, 3], [3, 2, 1], [7, 7, 8, 1, 2, 2**63 - 1]])
-def test_ranges_name_the_same_seeds(numbers: list[int]) -> None:
-    """In their order, with what repeats."""
-    assert seeds.parse(ranges(numbers), limit=100) == numbers
-    assert ranges([0, 1, 2, 5]) == "0-2,5"
 
 
 def test_other_versions_formats_and_engines_say_other_things() -> None:

@@ -1,7 +1,5 @@
 """What wrk says, and what it is told to send."""
 
-import shutil
-
 import pytest
 
 from bench.serving import wrk
@@ -33,7 +31,7 @@ def test_a_missing_wrk_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) 
         wrk.check()
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.needs("wrk")
 def test_every_request_has_a_seed_of_its_own() -> None:
     """A real wrk against a real server: seeds never repeat, bodies are as long as announced, and refusals are counted."""
     with answering() as server:

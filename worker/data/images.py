@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from models.pictures import CountedReads
 from worker.data.members import CorruptMember
 
 Channels = Literal[1, 3, 4]
@@ -99,18 +100,9 @@ class Decoded(NamedTuple):
     conversions: list[str]
 
 
-class _Reads(io.BytesIO):
-    """The bytes of an image, which ends the reading of one that is made of millions of tiny parts: Pillow takes each in Python."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._left = FEW_READS + len(data) // BYTES_A_READ
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._left -= 1
-        if self._left < 0:
-            raise CorruptMember("it is made of too many tiny parts. Save it again")
-        return super().read(size)
+def _reads(data: bytes) -> CountedReads:
+    tiny = CorruptMember("it is made of too many tiny parts. Save it again")
+    return CountedReads(data, FEW_READS + len(data) // BYTES_A_READ, tiny)
 
 
 def read_header(data: bytes, max_pixels: int) -> Header:
@@ -148,7 +140,7 @@ def _reason(error: Exception) -> str:
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
-        image = Image.open(_Reads(data) if len(data) > HARMLESS_BYTES else io.BytesIO(data), formats=FORMATS)
+        image = Image.open(_reads(data) if len(data) > HARMLESS_BYTES else io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise CorruptMember("it is damaged, or not of a supported format") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit, which stands behind ours

@@ -114,11 +114,11 @@ def test_latents_and_seeds_in_one_batch_each_get_their_own(
         for _ in range(5):
             asked: list[Any] = []
             for cut in cuts:
-                asked.append(sampler.render(model, z[cut], None if labels is None else labels[cut]))
+                asked.append(sampler.gather(model, Latents(z[cut], None if labels is None else labels[cut])))
                 asked.append(sampler.generate(model, SEEDS[cut]))
             answers = await asyncio.gather(*asked)
             for cut, rendered, generated in zip(cuts, answers[::2], answers[1::2], strict=True):
-                assert np.array_equal(rendered, base.images[cut])
+                assert np.array_equal(rendered.images, base.images[cut])
                 assert np.array_equal(generated.images, base.images[cut])
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
@@ -129,14 +129,17 @@ def test_a_mixture_of_one_class_is_close_to_the_class(sampler: Sampler, dcgan: R
     z = sample_latents(SEEDS[:20], dcgan.info["z_dim"])
     labels = np.arange(20) % 3
 
+    async def pixels(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return (await sampler.gather(dcgan, Latents(z, labels))).images
+
     async def scenario() -> None:
         one_hot = np.eye(3, dtype=np.float32)[labels]
-        plain, mixed = await asyncio.gather(sampler.render(dcgan, z, labels), sampler.render(dcgan, z, one_hot))
+        plain, mixed = await asyncio.gather(pixels(z, labels), pixels(z, one_hot))
         assert np.abs(plain.astype(int) - mixed).max() <= 1
         between = np.full((20, 3), 1 / 3, np.float32)
-        made = await sampler.render(dcgan, z, between)
+        made = await pixels(z, between)
         assert not np.array_equal(made, mixed)
-        alone = [(await sampler.render(dcgan, z[[row]], between[[row]]))[0] for row in (0, 7, 19)]
+        alone = [(await pixels(z[[row]], between[[row]]))[0] for row in (0, 7, 19)]
         assert np.array_equal(made[[0, 7, 19]], alone)
         samples = await sampler.gather(dcgan, Latents(z, between), Encoding(PNG, describe))
         assert samples.labels is None

@@ -1,10 +1,11 @@
 """Ranges of seeds behave as the list of seeds that they stand for."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.sampling import ranges
-from app.sampling.seeds import parse_ranges
+from app.sampling.seeds import parse, parse_ranges
 
 spans = st.tuples(st.integers(0, 40), st.integers(1, 9)).map(lambda pair: range(pair[0], sum(pair)))
 many = st.lists(spans, min_size=1, max_size=6)
@@ -42,3 +43,10 @@ def test_the_longest_ranges_are_no_list() -> None:
     everything = [range(2**63)]
     assert ranges.count(everything) == 2**63
     assert ranges.part(everything, 2**62, 2**62 + 2) == [range(2**62, 2**62 + 2)]
+
+
+@pytest.mark.parametrize("seeds", [[5], [0, 1, 2, 3], [3, 2, 1], [7, 7, 8, 1, 2, 2**63 - 1]])
+def test_a_list_becomes_ranges(seeds: list[int]) -> None:
+    """In its order, with what repeats."""
+    assert parse(ranges.text(ranges.runs(seeds)), limit=100) == seeds
+    assert ranges.text(ranges.runs([0, 1, 2, 5])) == "0-2,5"
