@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +11,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
-from app import logs
+from app import interpreter, logs
 from app.db import Database
 from app.exporting import Exporter
 from app.http import openapi, problems
@@ -50,9 +49,6 @@ ROUTERS = (
     *(batches, signed_urls, catalog, operations),
 )
 UPLOADS = "/v1/datasets"
-# Between operations the generating thread needs the interpreter for microseconds, and the thread that answers may keep it for as
-# long as this. Python's own 5 ms are as long as a whole forward.
-SWITCH_SECONDS = 0.0005
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -60,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:  # the process is ours alone, and so is its log
         settings = get_settings()
         logs.configure(settings.log_level)
-        sys.setswitchinterval(SWITCH_SECONDS)
+        interpreter.tune()
     check_bind(settings.host, settings.api_keys)
     app = DocumentedAPI(lifespan=lifespan)
     app.state.settings = settings

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from models.components import Components
 from models.fingerprint import cpu_has
 from models.layers import ConditionalBatchNorm, Network
+from models.packed import can_pack, pack
 
 FEWEST_ROWS = 4  # at once in a matrix product
 
@@ -55,6 +56,8 @@ def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Modu
     lay_out_channels_last(network)
     if precision == "bf16":
         round_weights(network)
+    if can_pack(device):
+        pack(network)
     return network
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Unavailable
+from app.interpreter import keep_imported
 from app.registry import Resolved
 from app.sampling.loaded import Loaded
 from app.sampling.shapes import verify
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 COPIES = (
     4  # of a model's weights that loading holds at once: the file, its tensors, the network's own and the first ones
 )
-FORM = 2  # of generators when they sample: raised whenever models.prepared gives other bits
+FORM = 3  # of generators when they sample: raised whenever models.prepared gives other bits
 
 
 def start_thread(threads: int) -> None:
@@ -107,4 +108,6 @@ def _load(snapshot: Path, resolved: Resolved) -> Loaded:
         one, other = (np.eye(n_classes, dtype=np.float32)[(numbers + step) % n_classes] for step in (0, 1))
         return generator.forward(z, share * one + (1 - share) * other)
 
-    return Loaded(generator, draw, n_classes, verify(probe), lambda: verify(mixed_probe))
+    shapes = verify(probe)
+    keep_imported()
+    return Loaded(generator, draw, n_classes, shapes, lambda: verify(mixed_probe))

@@ -1,0 +1,116 @@
+"""Convolutions whose weights lie in memory as the CPU's kernels read them, laid out once instead of at every call.
+
+For a few images at a time laying out is most of what a convolution costs. The kernels are oneDNN's, which torch also calls for
+plain layers, and the operations are those that torch's own compiler emits for frozen weights.
+"""
+
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+FEW_CHANNELS = 4  # of a result: the kernel for transposed convolutions computes a whole vector of them at least
+OPERATIONS = torch.ops.mkldnn
+NOTHING: tuple[str, list[float], str] = ("none", [], "")  # is done to the result
+
+
+def can_pack(device: torch.device) -> bool:
+    """Whether this build of torch has the operations, and they are for this device."""
+    return (
+        device.type == "cpu"
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(OPERATIONS, "_convolution_transpose_pointwise")
+    )
+
+
+def pack(network: nn.Module) -> None:
+    """Replace the convolutions in place. Their weights must be in the precision in which they are to run."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.Conv2d):
+            network.set_submodule(name, PackedConv(layer))
+        elif isinstance(layer, nn.ConvTranspose2d):
+            few = doubles(layer) and layer.out_channels <= FEW_CHANNELS
+            network.set_submodule(name, _packed_few(layer) if few else PackedConvTranspose(layer))
+
+
+class Packed(nn.Module):
+    """A layer for sampling. Its weights are laid out for the first images that it sees, and serve any number of the same size."""
+
+    weight: Tensor
+
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+        super().__init__()
+        self.bias = layer.bias
+        self.register_buffer("weight", layer.weight.detach().contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] to [n, C', H', W']."""
+        if not self.weight.is_mkldnn:
+            self.weight = self.laid_out(x.shape)
+        return self.convolve(x)
+
+    def laid_out(self, size: torch.Size) -> Tensor:
+        raise NotImplementedError
+
+    def convolve(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class PackedConv(Packed):
+    """A convolution that pads with zeros."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__(layer)
+        self.how = (layer.padding, layer.stride, layer.dilation, layer.groups)
+
+    def laid_out(self, size: torch.Size) -> Tensor:
+        found: Tensor = OPERATIONS._reorder_convolution_weight(self.weight, *self.how, size)  # noqa: SLF001
+        return found
+
+    def convolve(self, x: Tensor) -> Tensor:
+        result: Tensor = OPERATIONS._convolution_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
+        return result
+
+
+class PackedConvTranspose(Packed):
+    """A transposed convolution."""
+
+    def __init__(self, layer: nn.ConvTranspose2d) -> None:
+        super().__init__(layer)
+        self.how = (layer.padding, layer.output_padding, layer.stride, layer.dilation, layer.groups)
+
+    def laid_out(self, size: torch.Size) -> Tensor:
+        found: Tensor = OPERATIONS._reorder_convolution_transpose_weight(self.weight, *self.how, size)  # noqa: SLF001
+        return found
+
+    def convolve(self, x: Tensor) -> Tensor:
+        result: Tensor = OPERATIONS._convolution_transpose_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
+        return result
+
+
+def _packed_few(layer: nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(PackedConv(as_convolution(layer)), nn.PixelShuffle(2))
+
+
+def doubles(layer: nn.ConvTranspose2d) -> bool:
+    """Whether it is the usual one, of a 4 x 4 kernel, that doubles height and width."""
+    how = (layer.kernel_size, layer.stride, layer.padding, layer.output_padding, layer.dilation, layer.groups)
+    return how == ((4, 4), (2, 2), (1, 1), (0, 0), (1, 1), 1)
+
+
+@torch.no_grad()
+def as_convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
+    """Of a layer that doubles: the 3 x 3 convolution that gives each pixel's four in as many channels (arXiv:1609.07009, section 3).
+
+    Of its nine taps each result uses four: pixel 2 i + a is the sum over d of x[i + d] times the kernel's element a + 1 - 2 d.
+    """
+    inputs, outputs = layer.in_channels, layer.out_channels
+    weight = torch.zeros(outputs, 2, 2, inputs, 3, 3, dtype=layer.weight.dtype)
+    for a, b, d, e in product((0, 1), (0, 1), (-1, 0, 1), (-1, 0, 1)):
+        row, column = a + 1 - 2 * d, b + 1 - 2 * e
+        if 0 <= row < 4 and 0 <= column < 4:
+            weight[:, a, b, :, d + 1, e + 1] = layer.weight[:, :, row, column].T
+    conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1, device="meta")
+    conv.weight = nn.Parameter(weight.view(4 * outputs, inputs, 3, 3), requires_grad=False)
+    conv.bias = None if layer.bias is None else nn.Parameter(layer.bias.repeat_interleave(4), requires_grad=False)
+    return conv
