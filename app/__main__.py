@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from app.http.auth import SHORT_KEY, OpenToNetwork, can_be_guessed, check_bind
 from app.http.connections import PatientProtocol
+from app.http.listening import serve
 from app.settings import explain, get_settings
 
 SHUTDOWN_SECONDS = 5  # for answers that are under way; streams of events end at once
@@ -28,7 +29,8 @@ def main() -> None:
     if can_be_guessed(settings.api_keys):
         advice = f"A key of fewer than {SHORT_KEY} characters can be guessed: `ganvil key` makes one that cannot."
         print(advice, file=sys.stderr)  # noqa: T201 - a program's stderr
-    uvicorn.run(
+    run = serve if processes > 1 and sys.platform == "linux" else uvicorn.run
+    run(
         "app.main:create_app",
         factory=True,
         host=settings.host,

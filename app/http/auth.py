@@ -15,6 +15,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -60,6 +61,7 @@ def can_be_guessed(api_keys: Sequence[str]) -> bool:
     return any(len(key) < SHORT_KEY for key in api_keys)
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`; a name other than localhost may mean anything."""
     if host == "localhost":

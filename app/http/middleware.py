@@ -1,6 +1,7 @@
 """What every request passes on its way in, as plain ASGI: an id and a line in the log, and a limit on its body."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from app.http.problems import new_request_id
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-log = structlog.get_logger("ganvil.requests")
+lines = logging.getLogger("ganvil.requests")
+log = structlog.get_logger(lines.name)
 
 
 class RequestContext:
@@ -46,10 +48,11 @@ class RequestContext:
             try:
                 await self.app(scope, receive, send_with_id)
             finally:
-                milliseconds = round((time.perf_counter() - began) * 1000, 1)
-                log.info(
-                    "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds
-                )
+                if lines.isEnabledFor(logging.INFO):
+                    milliseconds = round((time.perf_counter() - began) * 1000, 1)
+                    log.info(
+                        "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds
+                    )
 
 
 class BodyLimit:

@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +55,23 @@ class Samples:
         return len(self.images)
 
 
+def _together(made: Sequence[Samples]) -> Samples:
+    return Samples(
+        np.concatenate([part.images for part in made]),
+        None if made[0].labels is None else [label for part in made for label in part.labels or ()],
+        None if made[0].files is None else [file for part in made for file in part.files or ()],
+    )
+
+
+@dataclass
+class Visit:
+    """A request on its way: its place in the queue, where its rows arrive, and what it waits for, once it waits."""
+
+    place: Place
+    inbox: Inbox
+    work: Work | None = None
+
+
 class Sampler:
     """Serves one event loop. `close()` when done; nothing starts, and no torch is loaded, before the first sample."""
 
@@ -88,15 +104,15 @@ class Sampler:
         deadline_seconds: float | None = None,
     ) -> Samples:
         """All samples at once; see `stream`."""
-        async with aclosing(self.stream(resolved, inputs, encoding, deadline_seconds)) as parts:
-            made = [part async for part in parts]
-        if len(made) == 1:
-            return made[0]
-        return Samples(
-            np.concatenate([part.images for part in made]),
-            None if made[0].labels is None else [label for part in made for label in part.labels or ()],
-            None if encoding is None else [file for part in made for file in part.files or ()],
-        )
+        visit = self._enter(len(inputs), deadline_seconds)
+        try:
+            await self._join(visit, resolved, inputs, encoding)
+            made = [await self._next(visit)]
+            while visit.place.left:
+                made.append(await self._next(visit))
+        finally:
+            self._leave(visit)
+        return made[0] if len(made) == 1 else _together(made)
 
     async def stream(
         self,
@@ -110,26 +126,13 @@ class Sampler:
         Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough), Gone and Unavailable; a network's own
         mistake comes through as it is. Leaving early (or being cancelled) gives the place in the queue back.
         """
-        place = self._admit(len(inputs), deadline_seconds)
-        inbox = Inbox(deadline_seconds)
-        work: Work | None = None
+        visit = self._enter(len(inputs), deadline_seconds)
         try:
-            model = self.cache.peek(resolved.sha256)
-            if model is None:
-                model = await inbox.unless_late(self.cache.get(resolved))
-            if isinstance(inputs, Latents) and inputs.labels is not None and inputs.labels.ndim > 1:
-                model = await inbox.unless_late(self.cache.get_mixing(resolved))
-            work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
-            self._start(work)
-            while place.left:
-                rows = await inbox.take()
-                self.admission.served(place, len(rows.images))
-                yield _samples(rows)
+            await self._join(visit, resolved, inputs, encoding)
+            while visit.place.left:
+                yield await self._next(visit)
         finally:
-            inbox.close()
-            self.admission.leave(place)
-            if work is not None and place.left:
-                self._drop(work)
+            self._leave(visit)
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What `work` gives, done on an encoder thread."""
@@ -161,10 +164,32 @@ class Sampler:
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
-    def _admit(self, n: int, deadline_seconds: float | None) -> Place:
+    def _enter(self, n: int, deadline_seconds: float | None) -> "Visit":
         if self._closed:
             raise _shutting_down()
-        return self.admission.enter(n, deadline_seconds)
+        return Visit(self.admission.enter(n, deadline_seconds), Inbox(deadline_seconds))
+
+    async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
+        """Queue its rows, once its generator is here."""
+        inbox = visit.inbox
+        model = self.cache.peek(resolved.sha256)
+        if model is None:
+            model = await inbox.unless_late(self.cache.get(resolved))
+        if isinstance(inputs, Latents) and inputs.labels is not None and inputs.labels.ndim > 1:
+            model = await inbox.unless_late(self.cache.get_mixing(resolved))
+        visit.work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
+        self._start(visit.work)
+
+    async def _next(self, visit: "Visit") -> Samples:
+        rows = await visit.inbox.take()
+        self.admission.served(visit.place, len(rows.images))
+        return _samples(rows)
+
+    def _leave(self, visit: "Visit") -> None:
+        visit.inbox.close()
+        self.admission.leave(visit.place)
+        if visit.work is not None and visit.place.left:
+            self._drop(visit.work)
 
     def _start(self, work: Work) -> None:
         """Queue it at the end of this turn of the loop, together with all that has come in meanwhile: the generating thread, which

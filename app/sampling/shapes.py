@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.errors import TooHeavy
 
 BASE = 4
-CANDIDATES = (1, BASE, 16, 32, 64)  # ascending
+CANDIDATES = (1, BASE, 8, 16, 32, 64)  # ascending
 LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
 MOST_FORWARD_SECONDS = 5.0  # of `BASE` rows; a network that takes longer is not served, or all others would wait for it
 TIMINGS = 3  # of each shape, of which the least counts: the first forwards of a shape are slow, and others disturb
