@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from app.errors import Gone, TooHeavy, Unavailable
 from app.registry import Resolved
@@ -85,12 +84,11 @@ def test_the_longest_unused_model_is_dropped(
 ) -> None:
     """With room for two, the one used last stays and the one unused for longest is loaded again; its samples are the same."""
     models = [store_generator(storage, tmp_path, f"m{seed}", seed=seed) for seed in range(3)]
-    size = sum(array.nbytes for array in load_file(tmp_path / "m0" / WEIGHTS).values())
     loads = count_loads(monkeypatch)
-    roomy = settings.model_copy(update={"sampler_memory_bytes": size * 5 // 2})
 
     async def scenario(sampler: Sampler) -> None:
         first = await sampler.generate(models[0], [1])
+        sampler.cache.limit_bytes = sum(sampler.cache.sizes().values()) * 5 // 2
         for index in (1, 0, 2, 0):
             await sampler.generate(models[index], [1])
         assert loads == ["m0:1", "m1:1", "m2:1"]
@@ -98,7 +96,7 @@ def test_the_longest_unused_model_is_dropped(
         assert loads[3:] == ["m1:1"]
         assert np.array_equal((await sampler.generate(models[0], [1])).images, first.images)
 
-    with closing(Sampler(roomy, storage)) as sampler:
+    with closing(Sampler(settings, storage)) as sampler:
         asyncio.run(scenario(sampler))
 
 
