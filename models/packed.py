@@ -1,9 +1,10 @@
-"""Convolutions whose weights lie in memory as the CPU's kernels read them, laid out once instead of at every call.
+"""Layers whose weights lie in memory as the CPU's kernels read them, laid out once instead of at every call.
 
-For a few images at a time laying out is most of what a convolution costs. The kernels are oneDNN's, which torch also calls for
+For a few images at a time laying out is most of what a convolution costs. The result for a row does not depend on how many there are. The kernels are oneDNN's, which torch also calls for
 plain layers, and the operations are those that torch's own compiler emits for frozen weights.
 """
 
+from functools import cache
 from itertools import product
 
 import torch
@@ -14,23 +15,32 @@ OPERATIONS = torch.ops.mkldnn
 NOTHING: tuple[str, list[float], str] = ("none", [], "")  # is done to the result
 
 
-def can_pack(device: torch.device) -> bool:
-    """Whether this build of torch has the operations, and they are for this device."""
-    return (
-        device.type == "cpu"
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(OPERATIONS, "_convolution_transpose_pointwise")
-    )
+@cache
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the operations are there and work in this precision, which is found by trying."""
+    if device.type != "cpu":
+        return False
+    with torch.device("meta"):  # without drawing first weights from torch's own generator
+        tried = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 8, 4, 2, 1), nn.Flatten(), nn.Linear(32, 4))
+    try:
+        with torch.inference_mode():
+            pack(tried.to_empty(device=device).to(dtype))(torch.zeros(1, 4, 1, 1, dtype=dtype))
+    except (AttributeError, RuntimeError):  # a build of torch without oneDNN, or a CPU without bf16
+        return False
+    return True
 
 
-def pack(network: nn.Module) -> None:
-    """Replace the convolutions in place. Their weights must be in the precision in which they are to run."""
+def pack(network: nn.Module) -> nn.Module:
+    """The network, its convolutions and linear layers replaced in place. Their weights must be in the precision in which they are to run."""
     for name, layer in list(network.named_modules()):
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Linear):
+            network.set_submodule(name, PackedLinear(layer))
+        elif isinstance(layer, nn.Conv2d):
             network.set_submodule(name, PackedConv(layer))
         elif isinstance(layer, nn.ConvTranspose2d):
             few = doubles(layer) and layer.out_channels <= FEW_CHANNELS
             network.set_submodule(name, _packed_few(layer) if few else PackedConvTranspose(layer))
+    return network
 
 
 class Packed(nn.Module):
@@ -38,22 +48,34 @@ class Packed(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
         super().__init__()
         self.bias = layer.bias
         self.register_buffer("weight", layer.weight.detach().contiguous(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, C, H, W] to [n, C', H', W']."""
+        """As the layer does."""
         if not self.weight.is_mkldnn:
             self.weight = self.laid_out(x.shape)
-        return self.convolve(x)
+        return self.apply_to(x)
 
     def laid_out(self, size: torch.Size) -> Tensor:
         raise NotImplementedError
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def apply_to(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+class PackedLinear(Packed):
+    """A linear layer."""
+
+    def laid_out(self, size: torch.Size) -> Tensor:
+        found: Tensor = OPERATIONS._reorder_linear_weight(self.weight, size[0])  # noqa: SLF001
+        return found
+
+    def apply_to(self, x: Tensor) -> Tensor:
+        result: Tensor = OPERATIONS._linear_pointwise(x, self.weight, self.bias, *NOTHING)  # noqa: SLF001
+        return result
 
 
 class PackedConv(Packed):
@@ -67,7 +89,7 @@ class PackedConv(Packed):
         found: Tensor = OPERATIONS._reorder_convolution_weight(self.weight, *self.how, size)  # noqa: SLF001
         return found
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def apply_to(self, x: Tensor) -> Tensor:
         result: Tensor = OPERATIONS._convolution_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
         return result
 
@@ -83,7 +105,7 @@ class PackedConvTranspose(Packed):
         found: Tensor = OPERATIONS._reorder_convolution_transpose_weight(self.weight, *self.how, size)  # noqa: SLF001
         return found
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def apply_to(self, x: Tensor) -> Tensor:
         result: Tensor = OPERATIONS._convolution_transpose_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
         return result
 

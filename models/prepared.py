@@ -56,9 +56,7 @@ def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Modu
     lay_out_channels_last(network)
     if precision == "bf16":
         round_weights(network)
-    if can_pack(device):
-        pack(network)
-    return network
+    return pack(network) if can_pack(device, torch.bfloat16 if precision == "bf16" else torch.float32) else network
 
 
 def fold_norms(network: Network) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Uint32 = npt.NDArray[np.uint32]
+Uint64 = npt.NDArray[np.uint64]
 Integers = int | Sequence[int] | npt.NDArray[np.int64] | npt.NDArray[np.uint64]
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -52,32 +53,30 @@ class Purpose(IntEnum):
     DIVISION = 19
 
 
-def philox(counter: npt.NDArray[np.uint32], key: npt.NDArray[np.uint32]) -> Uint32:
-    """Philox4x32-10: uint32 [..., 4] counters and uint32 [..., 2] keys (broadcast together) to uint32 [..., 4]."""
-    shape = np.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
-    words = np.moveaxis(np.broadcast_to(counter, (*shape, 4)), -1, 0).astype(np.uint64)
+def philox(counter: Uint64, key: Uint64) -> Uint32:
+    """Philox4x32-10: the words of counters, [4, ...], and of keys, [2, ...], to uint32 [..., 4]."""
+    even, odd = counter[0::2].copy(), counter[1::2].copy()
     # Both halves of a round in one array, and nothing allocated in it: for few samples the calls of numpy are what costs. The
     # halves change places in every round; instead of being moved they are met, every other round, by what belongs to them.
-    even, odd, product = words[0::2].copy(), words[1::2].copy(), np.empty((2, *shape), np.uint64)
-    multipliers = _MULTIPLIERS64.reshape(_ROUNDS, 2, *(1,) * len(shape))
-    for multiplier, round_key in zip(multipliers, _round_keys(key, len(shape)), strict=True):
+    product = np.empty_like(even)
+    multipliers = _MULTIPLIERS64.reshape(_ROUNDS, 2, *(1,) * (even.ndim - 1))
+    for multiplier, round_key in zip(multipliers, _round_keys(key), strict=True):
         np.multiply(even, multiplier, out=product)
         np.right_shift(product, _SHIFT64, out=even)
         np.bitwise_xor(even, odd[::-1], out=even)
         np.bitwise_xor(even, round_key, out=even)
         np.bitwise_and(product, _MASK64, out=odd)
-    result = np.empty((*shape, 4), np.uint32)
+    result = np.empty((*even.shape[1:], 4), np.uint32)
     result[..., 0], result[..., 2] = even
     result[..., 1], result[..., 3] = odd
     return result
 
 
-def _round_keys(key: npt.NDArray[np.uint32], ndim: int) -> npt.NDArray[np.uint64]:
-    """uint64 [rounds, 2, ...] of keys that grow round by round, turned around in those rounds where the halves are."""
-    halves = np.moveaxis(key, -1, 0).astype(np.uint64)[None]
-    keys = (halves + _WEYL64.reshape(_ROUNDS, 2, *(1,) * (key.ndim - 1))) & _MASK64
+def _round_keys(key: Uint64) -> Uint64:
+    """[rounds, 2, ...] of keys [2, ...] that grow round by round, turned around in those rounds where the halves are."""
+    keys = (key + _WEYL64.reshape(_ROUNDS, 2, *(1,) * (key.ndim - 1))) & _MASK64
     keys[0::2] = keys[0::2, ::-1].copy()
-    return keys.reshape(_ROUNDS, 2, *(1,) * (ndim - key.ndim + 1), *key.shape[:-1])
+    return keys
 
 
 def philox_block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -97,17 +96,17 @@ def philox_block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tu
 
 def uniform_bits(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> Uint32:
     """uint32 [rows, n] of uniform bits; `seeds` and `index` (0 .. 2**64 - 1) broadcast to the rows."""
-    seed, place = np.broadcast_arrays(
-        np.atleast_1d(np.asarray(seeds, dtype=np.uint64)), np.atleast_1d(np.asarray(index, dtype=np.uint64))
-    )
-    blocks = -(-n // 4)
-    counter = np.empty((len(place), blocks, 4), dtype=np.uint32)
-    counter[..., 0] = np.arange(blocks, dtype=np.uint32)
-    counter[..., 1] = (place & _LOW)[:, None]
-    counter[..., 2] = (place >> _SHIFT)[:, None]
-    counter[..., 3] = int(purpose)
-    key = np.stack([seed & _LOW, seed >> _SHIFT], axis=-1).astype(np.uint32)[:, None, :]
-    return philox(counter, key).reshape(len(place), blocks * 4)[:, :n]
+    seed, place = _column(seeds), _column(index)
+    rows, blocks = max(len(seed), len(place)), -(-n // 4)
+    counter = np.empty((4, rows, blocks), np.uint64)
+    counter[0], counter[1] = np.arange(blocks, dtype=np.uint64), place & _MASK64
+    counter[2], counter[3] = place >> _SHIFT64, int(purpose)
+    key = np.array((seed & _MASK64, seed >> _SHIFT64))
+    return philox(counter, key).reshape(rows, blocks * 4)[:, :n]
+
+
+def _column(numbers: Integers) -> Uint64:
+    return np.array(numbers, np.uint64).reshape(-1, 1)
 
 
 def normals(seeds: Integers, index: Integers, purpose: Purpose, n: int) -> npt.NDArray[np.float32]:

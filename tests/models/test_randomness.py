@@ -28,7 +28,7 @@ SEEDS = st.integers(0, 2**63 - 1)
 
 
 def words(text: str) -> np.ndarray:
-    return np.array([int(word, 16) for word in text.split()], dtype=np.uint32)
+    return np.array([int(word, 16) for word in text.split()], dtype=np.uint64)
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
