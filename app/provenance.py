@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 class Provenance:
     """Writes the texts of one model version, in one format, by one engine: what is the same for all is prepared once.
 
-    `common` is that part: the tag of an answer that carries provenance depends on it. `engine` is how the engine is called in it.
+    `common` is that part. `engine` is how the engine is called in it.
     """
 
     def __init__(self, resolved: Resolved, format: Format, engine: str) -> None:  # noqa: A002
@@ -44,6 +44,13 @@ class Provenance:
         if format.quality is not None:
             document["quality"] = format.quality
         self.common = json.dumps(document, separators=(",", ":"))[:-1]
+        self._tag = hashlib.sha256(json.dumps([self.common, format.name, format.encoder, engine]).encode())
+
+    def etag(self, *request: object) -> str:
+        """A strong entity tag (quoted) of what `request` gives (seed, class, truncation, ..., as JSON values)."""
+        tag = self._tag.copy()
+        tag.update(json.dumps(request).encode())
+        return f'"{tag.hexdigest()[:40]}"'
 
     def of(self, seed: int, class_name: str | None, truncation: float = 1.0, *, scale: int = 1) -> str:
         """One sample, by its seed; each pixel repeated `scale` times."""

@@ -84,8 +84,8 @@ def _are_mixtures(labels: Labels) -> bool:
 
 def to_uint8(images: Tensor) -> npt.NDArray[np.uint8]:
     """[n, C, H, W] in [-1, 1] to uint8 [n, H, W, C] on the host; -1 is 0 and 1 is 255."""
-    scaled = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    scaled = torch.add(images.float(), 1).mul_(127.5).round_().clamp_(0, 255)
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous().numpy()
 
 
 def load_generator(snapshot: Path, device: torch.device | str = "cpu") -> LoadedGenerator:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,21 +38,21 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                own = ((b"x-request-id", request_id.encode("ascii")), (b"x-content-type-options", b"nosniff"))
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
         began = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self.app(scope, receive, send_with_id)
-            finally:
-                if lines.isEnabledFor(logging.INFO):
-                    milliseconds = round((time.perf_counter() - began) * 1000, 1)
-                    log.info(
-                        "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds
-                    )
+        bound = structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            if lines.isEnabledFor(logging.INFO):
+                milliseconds = round((time.perf_counter() - began) * 1000, 1)
+                log.info(
+                    "request", method=scope["method"], path=scope["path"], status=status, milliseconds=milliseconds
+                )
+            structlog.contextvars.reset_contextvars(**bound)
 
 
 class BodyLimit:

@@ -6,8 +6,6 @@ forward (`pipeline`). Torch comes in with `engine`, when the first sample is ask
 """
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -152,9 +150,8 @@ class Sampler:
 
     async def etag(self, resolved: Resolved, format: Format, *request: object) -> str:  # noqa: A002
         """A strong entity tag (quoted) of what `request` (seed, class, truncation, ... as JSON values) gives, without making it."""
-        said = (await self.provenance(resolved, format)).common
-        content = json.dumps([said, format.name, format.encoder, self._digest, *request])
-        return f'"{hashlib.sha256(content.encode()).hexdigest()[:40]}"'
+        provenance = await self.provenance(resolved, format)
+        return provenance.etag(*request)
 
     def close(self) -> None:
         """Stop the threads. Requests that still wait get Unavailable."""

@@ -1,7 +1,6 @@
 """From the queue to the event loop: one thread runs forwards, several encode what it made while it goes on.
 
-A forward and its encoding are tasks of executors, which hand over whatever they raise: it fails the requests that rode in that
-batch, and no others.
+Both run as tasks of executors, which hand over whatever they raise: it fails the requests that rode in that batch, and no others.
 """
 
 import asyncio
@@ -51,24 +50,29 @@ class Pipeline:
     def start(self) -> None:
         """Begin, once."""
         self.started = True
-        self._next()
+        self._go_on()
 
     def close(self) -> None:
         """Wait for what is under way; the queue must be closed."""
         self._forwards.shutdown()
         self.encoders.shutdown()
 
-    def _next(self) -> None:
+    def _go_on(self) -> None:
         with suppress(RuntimeError):  # it was shut down
-            self._forwards.submit(self._turn).add_done_callback(self._conclude)
+            self._forwards.submit(self._take_turns).add_done_callback(self._conclude)
+
+    def _take_turns(self) -> None:
+        while self._turn():
+            pass
 
     def _turn(self) -> bool:
         """The next forward, on its thread; False when there are no more."""
         self._batch = batch = self._queue.take()
         if batch is None:
             return False
-        late = DeadlineExceeded("Its turn did not come within the time that was asked for.")
-        deliver((work, late) for work in batch.late)
+        if batch.late:
+            late = DeadlineExceeded("Its turn did not come within the time that was asked for.")
+            deliver((work, late) for work in batch.late)
         ready: list[tuple[Work, Outcome]] = []
         begun = time.perf_counter()
         with engine.short_memory_refused():
@@ -79,16 +83,19 @@ class Pipeline:
                 else:
                     self._room.acquire()
                     self.encoders.submit(group.finish).add_done_callback(partial(self._finished, group))
-        deliver(ready)
+        if ready:
+            deliver(ready)
         self._seconds = PACE_MEMORY * self._seconds + time.perf_counter() - begun
         self._rows = PACE_MEMORY * self._rows + batch.rows
         return True
 
-    def _conclude(self, turn: Future[bool]) -> None:
-        if (error := turn.exception()) is not None and self._batch is not None:
+    def _conclude(self, turns: Future[None]) -> None:
+        error = turns.exception()
+        if error is None:  # the queue is closed
+            return
+        if self._batch is not None:
             deliver((part.work, error) for part in self._batch.parts)
-        if error is not None or turn.result():
-            self._next()
+        self._go_on()
 
     def _finished(self, group: "Group", finish: Future[list[tuple[Work, Rows]]]) -> None:
         self._room.release()
