@@ -7,7 +7,7 @@ from tests.source import HOUSE, eager_closure, imports, modules, tops
 
 # Layers of `app`, lowest first: a module imports from its own layer or from below it, never upward.
 LAYERS: dict[str, set[str]] = {
-    "settings and errors": {"errors", "settings", "logs"},
+    "settings and errors": {"errors", "settings", "logs", "interpreter"},
     "base": {
         *("tables", "db", "migrations", "leases", "paging", "names", "signing"),
         *("storage", "queue", "formats", "bundles", "tars"),
@@ -43,6 +43,7 @@ BATCH_MAY_USE = {
     "app.tars",
     "app.registry",
     "app.errors",
+    "app.interpreter",
 }
 SERVICE_LIBRARIES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "redis", "obstore", "httpx"}
 

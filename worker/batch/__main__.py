@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from app import interpreter
 from app.errors import Gone, TooHeavy
 from app.formats import FORMATS
 from app.registry import Resolved
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.directory / "batch.json").is_file():
         parser.error(f"there is no file {options.directory / 'batch.json'}")
     os.nice(NICENESS)
+    interpreter.tune()
     request = json.loads((options.directory / "batch.json").read_bytes())
     log = RunLog(options.directory / "events.jsonl")
     try:
