@@ -1,11 +1,14 @@
 """Layers whose weights lie in memory as the CPU's kernels read them, laid out once instead of at every call.
 
-For a few images at a time laying out is most of what a convolution costs. The result for a row does not depend on how many there are. The kernels are oneDNN's, which torch also calls for
-plain layers, and the operations are those that torch's own compiler emits for frozen weights.
+For a few images at a time laying out is most of what a convolution costs. The kernels are oneDNN's, which torch also calls for
+plain layers, and the operations are those that torch's own compiler emits for frozen weights. What comes of a row does not depend
+on how many rows there are.
 """
 
+from abc import ABC, abstractmethod
 from functools import cache
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +23,11 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the operations are there and work in this precision, which is found by trying."""
     if device.type != "cpu":
         return False
-    with torch.device("meta"):  # without drawing first weights from torch's own generator
+    with torch.random.fork_rng(devices=[]):
         tried = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 8, 4, 2, 1), nn.Flatten(), nn.Linear(32, 4))
     try:
         with torch.inference_mode():
-            pack(tried.to_empty(device=device).to(dtype))(torch.zeros(1, 4, 1, 1, dtype=dtype))
+            pack(tried.to(dtype))(torch.zeros(1, 4, 1, 1, dtype=dtype))
     except (AttributeError, RuntimeError):  # a build of torch without oneDNN, or a CPU without bf16
         return False
     return True
@@ -34,24 +37,26 @@ def pack(network: nn.Module) -> nn.Module:
     """The network, its convolutions and linear layers replaced in place. Their weights must be in the precision in which they are to run."""
     for name, layer in list(network.named_modules()):
         if isinstance(layer, nn.Linear):
-            network.set_submodule(name, PackedLinear(layer))
+            network.set_submodule(name, PackedLinear(layer.weight, layer.bias))
         elif isinstance(layer, nn.Conv2d):
-            network.set_submodule(name, PackedConv(layer))
+            how = (layer.padding, layer.stride, layer.dilation, layer.groups)
+            network.set_submodule(name, PackedConv(layer.weight, layer.bias, *how))
         elif isinstance(layer, nn.ConvTranspose2d):
             few = doubles(layer) and layer.out_channels <= FEW_CHANNELS
-            network.set_submodule(name, _packed_few(layer) if few else PackedConvTranspose(layer))
+            network.set_submodule(name, _packed_few(layer) if few else _packed_transpose(layer))
     return network
 
 
-class Packed(nn.Module):
+class Packed(nn.Module, ABC):
     """A layer for sampling. Its weights are laid out for the first images that it sees, and serve any number of the same size."""
 
     weight: Tensor
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *how: Any) -> None:
         super().__init__()
-        self.bias = layer.bias
-        self.register_buffer("weight", layer.weight.detach().contiguous(), persistent=False)
+        self.how = how
+        self.register_buffer("weight", weight.detach().contiguous(), persistent=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer does."""
@@ -59,11 +64,13 @@ class Packed(nn.Module):
             self.weight = self.laid_out(x.shape)
         return self.apply_to(x)
 
+    @abstractmethod
     def laid_out(self, size: torch.Size) -> Tensor:
-        raise NotImplementedError
+        """The weights, for inputs of this size."""
 
+    @abstractmethod
     def apply_to(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """What the layer makes of x, its weights laid out."""
 
 
 class PackedLinear(Packed):
@@ -79,11 +86,7 @@ class PackedLinear(Packed):
 
 
 class PackedConv(Packed):
-    """A convolution that pads with zeros."""
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__(layer)
-        self.how = (layer.padding, layer.stride, layer.dilation, layer.groups)
+    """A convolution that pads with zeros: `how` are its padding, stride, dilation and groups."""
 
     def laid_out(self, size: torch.Size) -> Tensor:
         found: Tensor = OPERATIONS._reorder_convolution_weight(self.weight, *self.how, size)  # noqa: SLF001
@@ -95,11 +98,7 @@ class PackedConv(Packed):
 
 
 class PackedConvTranspose(Packed):
-    """A transposed convolution."""
-
-    def __init__(self, layer: nn.ConvTranspose2d) -> None:
-        super().__init__(layer)
-        self.how = (layer.padding, layer.output_padding, layer.stride, layer.dilation, layer.groups)
+    """A transposed convolution: `how` are its padding, output padding, stride, dilation and groups."""
 
     def laid_out(self, size: torch.Size) -> Tensor:
         found: Tensor = OPERATIONS._reorder_convolution_transpose_weight(self.weight, *self.how, size)  # noqa: SLF001
@@ -110,8 +109,14 @@ class PackedConvTranspose(Packed):
         return result
 
 
+def _packed_transpose(layer: nn.ConvTranspose2d) -> PackedConvTranspose:
+    how = (layer.padding, layer.output_padding, layer.stride, layer.dilation, layer.groups)
+    return PackedConvTranspose(layer.weight, layer.bias, *how)
+
+
 def _packed_few(layer: nn.ConvTranspose2d) -> nn.Sequential:
-    return nn.Sequential(PackedConv(as_convolution(layer)), nn.PixelShuffle(2))
+    bias = None if layer.bias is None else layer.bias.repeat_interleave(4)
+    return nn.Sequential(PackedConv(kernel_of_four(layer.weight), bias, (1, 1), (1, 1), (1, 1), 1), nn.PixelShuffle(2))
 
 
 def doubles(layer: nn.ConvTranspose2d) -> bool:
@@ -121,18 +126,16 @@ def doubles(layer: nn.ConvTranspose2d) -> bool:
 
 
 @torch.no_grad()
-def as_convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
-    """Of a layer that doubles: the 3 x 3 convolution that gives each pixel's four in as many channels (arXiv:1609.07009, section 3).
+def kernel_of_four(weight: Tensor) -> Tensor:
+    """From a layer that doubles, [in, out, 4, 4], to the convolution [4 out, in, 3, 3] that gives each pixel's four as channels
+    (arXiv:1609.07009, section 3).
 
     Of its nine taps each result uses four: pixel 2 i + a is the sum over d of x[i + d] times the kernel's element a + 1 - 2 d.
     """
-    inputs, outputs = layer.in_channels, layer.out_channels
-    weight = torch.zeros(outputs, 2, 2, inputs, 3, 3, dtype=layer.weight.dtype)
+    inputs, outputs = weight.shape[:2]
+    kernel = torch.zeros(outputs, 2, 2, inputs, 3, 3, dtype=weight.dtype)
     for a, b, d, e in product((0, 1), (0, 1), (-1, 0, 1), (-1, 0, 1)):
         row, column = a + 1 - 2 * d, b + 1 - 2 * e
         if 0 <= row < 4 and 0 <= column < 4:
-            weight[:, a, b, :, d + 1, e + 1] = layer.weight[:, :, row, column].T
-    conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1, device="meta")
-    conv.weight = nn.Parameter(weight.view(4 * outputs, inputs, 3, 3), requires_grad=False)
-    conv.bias = None if layer.bias is None else nn.Parameter(layer.bias.repeat_interleave(4), requires_grad=False)
-    return conv
+            kernel[:, a, b, :, d + 1, e + 1] = weight[:, :, row, column].T
+    return kernel.view(4 * outputs, inputs, 3, 3)

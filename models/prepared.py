@@ -49,14 +49,20 @@ def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Modu
     network.eval().requires_grad_(requires_grad=False)
     if isinstance(network, Network):
         fold_norms(network)
-    for name, layer in list(network.named_modules()):
-        if isinstance(layer, nn.Linear):
-            network.set_submodule(name, SteadyLinear.of(layer))
     network.to(device)
     lay_out_channels_last(network)
     if precision == "bf16":
         round_weights(network)
-    return pack(network) if can_pack(device, torch.bfloat16 if precision == "bf16" else torch.float32) else network
+    packs = can_pack(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    return pack(network) if packs else steady(network)
+
+
+def steady(network: nn.Module) -> nn.Module:
+    """The network, its linear layers replaced in place."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.Linear):
+            network.set_submodule(name, SteadyLinear.of(layer))
+    return network
 
 
 def fold_norms(network: Network) -> None:
