@@ -20,8 +20,8 @@ from app.formats import (
     check_grid,
     check_scale,
     format_with,
+    grid,
     grid_size,
-    labelled,
     upscale,
 )
 from app.formats.metadata import DESCRIPTION_TAG, KEYWORD
@@ -29,7 +29,7 @@ from app.provenance import MARK, Statement, parse
 from app.registry import Resolved
 from app.sampling.labels import of_seeds
 from app.sampling.seeds import parse as parse_seeds
-from models.pictures import CountedReads, tile
+from models.pictures import CountedReads
 
 MAX_FILE_BYTES = 2**26 + 2**22  # as much as the largest picture needs
 FEW_BYTES, BYTES_A_PIXEL = 2**17, 4  # of one file: metadata, and what cannot be compressed
@@ -103,19 +103,13 @@ class Plan:
         said = self.statement
         if said.columns is None:
             return upscale(images[0], said.scale)
-        if not said.labels:
-            return tile(images, said.columns, scale=said.scale)
-        return labelled(images, captions(self.seeds, self.class_names), said.columns, scale=said.scale)
+        texts = captions(self.seeds, self.class_names) if said.labels else None
+        return grid(images, said.columns, texts, scale=said.scale)
 
 
 def _reads(data: bytes) -> CountedReads:
     tiny = Invalid("This file is made of too many tiny parts: it was not written here.")
     return CountedReads(data, FEW_READS + len(data) // BYTES_A_READ, tiny)
-
-
-def read(data: bytes) -> Statement | None:
-    """What a picture file says of itself. Raises Invalid and TooLarge, as `look` does."""
-    return look(data).statement
 
 
 def look(data: bytes) -> PictureFile:

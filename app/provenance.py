@@ -19,7 +19,7 @@ from app.registry import Resolved
 from models.config import MAX_SEED
 
 ENGINE_LETTERS = 16  # of the engine's digest
-LONGEST_TEXT = 60_000  # a JPEG has 64 KiB for it
+LONGEST_TEXT = 60_000  # characters; a JPEG has 64 KiB for it
 MARK = '{"software":"ganvil '  # what every text begins with
 
 LABEL_PATTERN = "^[A-Za-z0-9._-]{1,100}(:[1-9][0-9]{0,17})?$"  # the id of a checkpoint, or a name and its version
@@ -71,15 +71,24 @@ class Provenance:
         scale: int = 1,
         labels: bool = False,
     ) -> str:
-        """Many in one picture: seeds as text (`app.sampling.ranges` writes it), and one class's name, an index for each, or each seed's own."""
+        """Many in one picture: seeds as text (`app.sampling.ranges` writes it), and one class's name, an index for each, or each seed's own.
+
+        Raises Invalid where that is too much.
+        """
         name = classes if isinstance(classes, str) else None
         each = (
             "" if classes is None or name is not None else f',"classes":{json.dumps([*classes], separators=(",", ":"))}'
         )
         captions = ',"labels":true' if labels else ""
-        return (
+        text = (
             f'{self._made(name, truncation, scale)}{each},"seeds":{json.dumps(seeds)},"columns":{columns}{captions}}}'
         )
+        if len(text) > LONGEST_TEXT:
+            detail = (
+                f"What a picture says of its seeds would have {len(text)} characters, and {LONGEST_TEXT} are the most"
+            )
+            raise Invalid(f"{detail}: ask for seeds in a row, or for fewer.")
+        return text
 
     def _made(self, class_name: str | None, truncation: float, scale: int) -> str:
         enlarged = "" if scale == 1 else f',"scale":{scale}'

@@ -6,7 +6,7 @@ is part of every ETag, names the library, its version and the settings. Samples 
 """
 
 from app.formats.films import FILM_PIXELS, FRAME_PIXELS, MAX_FRAMES, film_frames, timelapse
-from app.formats.grids import MAX_PIXELS, captions, check_grid, check_scale, grid_size, labelled, upscale
+from app.formats.grids import MAX_PIXELS, captions, check_grid, check_scale, grid, grid_size, upscale
 from app.formats.metadata import SOFTWARE
 from app.formats.table import (
     BY_EXTENSION,
@@ -37,8 +37,8 @@ __all__ = [
     "encode",
     "film_frames",
     "format_with",
+    "grid",
     "grid_size",
-    "labelled",
     "timelapse",
     "upscale",
 ]

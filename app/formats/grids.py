@@ -36,7 +36,7 @@ def check_grid(
 def grid_size(
     n: int, columns: int, scale: int, *, height: int, width: int, captions: Sequence[str] | None = None
 ) -> tuple[int, int]:
-    """Height and width, in pixels, of a grid of `n` samples; `captions` as `labelled` would draw them."""
+    """Height and width, in pixels, of a grid of `n` samples; `captions` as `grid` would draw them."""
     rows, across = -(-n // columns), min(n, columns)
     cell_height, cell_width = _cell(height * scale, width * scale, captions or ())
     return rows * cell_height, across * cell_width
@@ -69,11 +69,16 @@ def captions(seeds: Sequence[int], class_names: Sequence[str | None]) -> list[st
     return [str(seed) if name is None else f"{name}\n{seed}" for seed, name in zip(seeds, class_names, strict=True)]
 
 
-def labelled(images: NDArray[np.uint8], texts: Sequence[str], columns: int, *, scale: int = 1) -> NDArray[np.uint8]:
-    """One picture uint8 [H', W', C] of samples uint8 [n, H, W, C], like `tile`, with a caption in white on black under each.
+def grid(
+    images: NDArray[np.uint8], columns: int, texts: Sequence[str] | None = None, *, scale: int = 1
+) -> NDArray[np.uint8]:
+    """One picture uint8 [H', W', C] of samples uint8 [n, H, W, C], as `tile` makes it, perhaps with captions: in white on black
+    under each.
 
     Tiles are as wide as the widest caption, so that none is cut to another number. Letters beyond Latin-1 are drawn as `?`.
     """
+    if texts is None:
+        return tile(images, columns, scale=scale)
     n, height, width, channels = images.shape
     high, wide = height * scale, width * scale
     cell_height, cell_width = _cell(high, wide, texts)

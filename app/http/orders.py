@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import FieldError, Invalid
-from app.formats import Format, captions, check_grid, check_scale, labelled
+from app.formats import Format, captions, check_grid, check_scale, grid
 from app.provenance import Provenance
 from app.registry import Resolved
 from app.sampling import Encoding, Latents, Sampler, Samples, Seeds
@@ -24,7 +24,6 @@ from app.sampling.labels import index_of
 from app.sampling.ranges import runs, text
 from app.sampling.seeds import check_all, check_count, consecutive, draw, parse
 from app.schemas.generations import GenerationRequest
-from models.pictures import tile
 from models.randomness import sample_latents
 
 MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
@@ -104,10 +103,7 @@ class Order:
     def picture(self, samples: Samples) -> bytes:
         """All in one picture, as square as can be."""
         columns = columns_of(len(samples))
-        if self.captions:
-            pixels = labelled(samples.images, self.texts(), columns, scale=self.scale)
-        else:
-            pixels = tile(samples.images, columns, scale=self.scale)
+        pixels = grid(samples.images, columns, self.texts() if self.captions else None, scale=self.scale)
         return self.format.encode(pixels, self.describe_picture(columns))
 
     def texts(self) -> list[str]:

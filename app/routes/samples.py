@@ -1,13 +1,12 @@
 """Samples by address: every one has a URL, an ETag and a cache."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.errors import FieldError, Invalid
-from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, labelled
+from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, grid
 from app.http.addresses import Address, answer
 from app.http.answers import cache_headers, unless_client_leaves, without_making
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
@@ -20,7 +19,6 @@ from app.sampling.ranges import runs
 from app.sampling.ranges import text as text_of
 from app.sampling.seeds import parse
 from app.schemas.base import problems
-from models.pictures import tile
 
 router = APIRouter(prefix="/v1/models", tags=["samples"], route_class=StrictRoute)
 
@@ -139,11 +137,10 @@ async def get_grid(
     if (known := without_making(request, headers, format.media_type)) is not None:
         return known
     text = provenance.of_grid(text_of(runs(numbers)), columns, classes, truncation, scale=scale, labels=labels)
-    draw = partial(labelled, texts=texts) if texts else tile
 
     async def make() -> Response:
         made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline)
-        data = await sampler.beside(lambda: format.encode(draw(made.images, columns=columns, scale=scale), text))
+        data = await sampler.beside(lambda: format.encode(grid(made.images, columns, texts, scale=scale), text))
         return Response(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from app.errors import Invalid, TooLarge
 from app.formats import FORMATS, MAX_PIXELS
 from app.formats.png import END, SIGNATURE, chunk
-from app.inspection import MAX_FILE_BYTES, compare, look, read
+from app.inspection import MAX_FILE_BYTES, compare, look
 from app.provenance import Provenance
 from app.registry import Resolved
 from tests.pictures import CHANNELS, picture
@@ -45,14 +45,14 @@ def test_what_was_written_is_read(name: str, channels: int) -> None:
 @pytest.mark.parametrize("name", IMAGES)
 def test_silent_pictures_say_nothing(name: str) -> None:
     """Neither do those that say something else in the same place."""
-    assert read(FORMATS[name].encode(picture(3))) is None
+    assert look(FORMATS[name].encode(picture(3))).statement is None
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "A day at the sea"
     info = PngImagePlugin.PngInfo()
     info.add_text("Description", "A day at the sea")
     Image.fromarray(picture(3)).save(buffer, name, exif=exif, pnginfo=info)
-    assert read(buffer.getvalue()) is None
+    assert look(buffer.getvalue()).statement is None
 
 
 def test_text_that_another_program_rewrote_is_read() -> None:
@@ -65,7 +65,7 @@ def test_text_that_another_program_rewrote_is_read() -> None:
         add(info, text_of("png"))
         buffer = io.BytesIO()
         Image.fromarray(picture(3)).save(buffer, "PNG", pnginfo=info)
-        said = read(buffer.getvalue())
+        said = look(buffer.getvalue()).statement
         assert said is not None
         assert said.seed == 7
 
@@ -131,7 +131,7 @@ def test_huge_text_is_refused() -> None:
     """As text of ours, which is short; another's is passed over."""
     with pytest.raises(Invalid, match="longer than"):
         look(png(8, 8, chunk(b"tEXt", b"ganvil\0" + b"x" * 100_000), pixels=bytes(72)))
-    assert read(png(8, 8, chunk(b"tEXt", b"Comment\0" + b"x" * 100_000), pixels=bytes(72))) is None
+    assert look(png(8, 8, chunk(b"tEXt", b"Comment\0" + b"x" * 100_000), pixels=bytes(72))).statement is None
 
 
 def test_changed_text_is_refused() -> None:

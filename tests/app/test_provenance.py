@@ -61,7 +61,7 @@ def test_a_grid_says_its_seeds_and_columns() -> None:
 
 
 def test_other_versions_formats_and_engines_say_other_things() -> None:
-    """`common` tells them apart, for the tag of an answer."""
+    """What they say and the tags of what they make tell them apart, and so does what is asked for."""
     others = [
         Provenance(dataclasses.replace(RESOLVED, label="dogs:1"), FORMATS["png"], ENGINE),
         Provenance(dataclasses.replace(RESOLVED, sha256="b" * 64), FORMATS["png"], ENGINE),
@@ -70,6 +70,14 @@ def test_other_versions_formats_and_engines_say_other_things() -> None:
         WRITER,
     ]
     assert len({each.common for each in others}) == len(others)
+    assert len({each.etag(1, None, 1.0) for each in others}) == len(others)
+    assert WRITER.etag(1, None, 1.0) == WRITER.etag(1, None, 1.0) != WRITER.etag(2, None, 1.0)
+
+
+def test_a_picture_of_too_many_seeds_is_refused() -> None:
+    """More than the metadata of some format could hold."""
+    with pytest.raises(Invalid, match="ask for seeds in a row"):
+        WRITER.of_grid(",".join(str(10**18 + 2 * index) for index in range(4_000)), 64, None)
 
 
 BASE = json.loads(WRITER.of(1, None))

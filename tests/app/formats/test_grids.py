@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.errors import Invalid
-from app.formats import FORMATS, MAX_PIXELS, captions, check_grid, check_scale, labelled, upscale
+from app.formats import FORMATS, MAX_PIXELS, captions, check_grid, check_scale, grid, upscale
 from models.pictures import tile
 from tests.pictures import CHANNELS, picture
 
@@ -52,12 +52,12 @@ def test_a_sample_is_enlarged_within_the_limit() -> None:
 def test_labelled_tiles_keep_their_pixels(channels: int) -> None:
     """Above each caption stands the sample, enlarged, and nothing else changes it; captions are opaque white on black."""
     images = np.stack([picture(channels, seed=seed) for seed in range(3)])
-    grid = labelled(images, captions(SEEDS, ["cat", None, "Käfer"]), 2, scale=2)
-    assert grid.shape == (2 * (18 + 25), 2 * (2 + 19 * 6), channels)
+    drawn = grid(images, 2, captions(SEEDS, ["cat", None, "Käfer"]), scale=2)
+    assert drawn.shape == (2 * (18 + 25), 2 * (2 + 19 * 6), channels)
     for index in range(3):
         top, left = index // 2 * 43, index % 2 * 116 + (116 - 26) // 2
-        assert np.array_equal(grid[top : top + 18, left : left + 26], upscale(images[index], 2))
-        strip = grid[top + 18 : top + 43, index % 2 * 116 : index % 2 * 116 + 116]
+        assert np.array_equal(drawn[top : top + 18, left : left + 26], upscale(images[index], 2))
+        strip = drawn[top + 18 : top + 43, index % 2 * 116 : index % 2 * 116 + 116]
         assert set(np.unique(strip[..., : min(channels, 3)])) == {0, 255}
         assert channels < 4 or (strip[..., 3] == 255).all()
 
@@ -67,10 +67,10 @@ def test_captions_tell_samples_apart() -> None:
     black = np.zeros((1, 8, 8, 1), np.uint8)
 
     def drawn(text: str) -> bytes:
-        return labelled(black, [text], 1).tobytes()
+        return grid(black, 1, [text]).tobytes()
 
     assert len({drawn(text) for text in captions(range(200), [None] * 200)}) == 200
     assert drawn("日本") == drawn("??") != drawn("")
     assert drawn("x" * 100) == drawn("x" * 22 + "..")
     assert drawn("cat\n7") == drawn("cat\n7") != drawn("cat\n8")
-    assert np.array_equal(labelled(black, [""], 1)[:8, :8], tile(black, 1))
+    assert np.array_equal(grid(black, 1, [""])[:8, :8], tile(black, 1))

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from app import registry
-from app.formats import FORMATS, Format, captions, format_with, labelled, upscale
+from app.formats import FORMATS, Format, captions, format_with, grid, upscale
 from app.provenance import Provenance
 from app.registry import Resolved
 from app.routes.inspections import BODY_LIMIT_BYTES
@@ -115,7 +115,7 @@ def test_enlarged_samples_and_grids_are_made_again(running: tuple[FastAPI, httpx
         (tile(images(own), 3, scale=2), write.of_grid("0-2,7", 3, None, scale=2)),
         (tile(images(one), 2), write.of_grid("0-2,7", 2, "cat")),
         (tile(images(mixed), 2), write.of_grid("0-2,7", 2, [0, 1, 0, 0])),
-        (labelled(images(mixed), captions(seeds, mixed), 2), write.of_grid("0-2,7", 2, [0, 1, 0, 0], labels=True)),
+        (grid(images(mixed), 2, captions(seeds, mixed)), write.of_grid("0-2,7", 2, [0, 1, 0, 0], labels=True)),
     ]
     for picture, text in cases:
         found = inspect(client, FORMATS["png"].encode(picture, text))
