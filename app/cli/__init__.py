@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from app.cli import remote
+from app.cli import batches, remote
 from app.cli.terminal import console, fail, make_directory
-from app.client import ClientError
-from app.client.transport import APIError
+from app.client import APIError, ClientError
 from app.settings import Settings, unknown_variables
 from app.settings import explain as settings_explained
 
@@ -36,7 +35,13 @@ def explain(error: APIError) -> list[str]:
         return ["The service asks for an API key: give --key, or set GANVIL_API_KEY, to one that it knows."]
     message = str(error)
     parts = [f"{each.get('pointer')}: {each.get('detail')}" for each in error.errors if each["detail"] not in message]
-    return [re.sub(r"GET /v1/(datasets|jobs|models)\b(?!/)", r"ganvil \1", line) for line in (message, *parts)]
+    return [in_commands(line) for line in (message, *parts)]
+
+
+def in_commands(line: str) -> str:
+    """What a person can do about it by this command, where the service names a request."""
+    line = re.sub(r"GET /v1/(batches|datasets|jobs|models)\b(?!/)", r"ganvil \1", line)
+    return re.sub(r"POST /v1/batches\b(?!/)", "ganvil batch create", line)
 
 
 def print_version(asked: bool) -> None:
@@ -107,8 +112,9 @@ def demo(
         fail(str(error))
 
 
-for command in remote.COMMANDS:
+for command in (*remote.COMMANDS, batches.batches):
     cli.command()(command)
+cli.add_typer(batches.group, name="batch")
 
 
 @cli.command()

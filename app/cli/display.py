@@ -1,4 +1,4 @@
-"""A job's progress for a person to watch: one live line on a terminal, a line now and then where there is none."""
+"""The progress of a job or a batch for a person to watch: one live line on a terminal, a line now and then where there is none."""
 
 import time
 from collections.abc import Iterator
@@ -9,15 +9,32 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from app.client import ENDED, Client
+from app.schemas.batches import Batch
 from app.schemas.jobs import Event, Job
 
 QUIET_SECONDS = 10.0
 
 
-class Display(Protocol):
-    """Where the state of a job is shown."""
+class State(Protocol):
+    """How far something is. `details` is what is said beside the bar."""
 
-    def show(self, line: "Line") -> None: ...
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def seen(self) -> int: ...
+
+    @property
+    def total(self) -> int | None: ...
+
+    @property
+    def details(self) -> str: ...
+
+
+class Display(Protocol):
+    """Where a state is shown."""
+
+    def show(self, line: State) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -55,6 +72,26 @@ class Line:
         return "  ".join(parts)
 
 
+class BatchLine:
+    """How far a batch is."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.status: str = batch.status
+        self.seen, self.total = batch.progress.done, batch.progress.total
+        self._pace = (batch.progress.samples_per_second, batch.progress.eta_seconds)
+
+    @property
+    def details(self) -> str:
+        """Such as `12,800 of 80,000  1,310/s  0:51 left`."""
+        rate, eta = self._pace
+        parts = [f"{self.seen:,} of {self.total:,}"]
+        if rate is not None:
+            parts.append(f"{rate:,.0f}/s")
+        if eta is not None and self.status not in ENDED:
+            parts.append(f"{clock(eta)} left")
+        return "  ".join(parts)
+
+
 class LiveDisplay:
     """One bar that moves."""
 
@@ -62,7 +99,7 @@ class LiveDisplay:
         self._progress = progress
         self._task = progress.add_task("", total=None, details="")
 
-    def show(self, line: Line) -> None:
+    def show(self, line: State) -> None:
         self._progress.update(
             self._task, description=line.status, completed=line.seen, total=line.total, details=line.details
         )
@@ -79,7 +116,7 @@ class PlainDisplay:
         self._status = ""
         self._spoken_at = 0.0
 
-    def show(self, line: Line) -> None:
+    def show(self, line: State) -> None:
         now = time.monotonic()
         if line.status == self._status and now - self._spoken_at < QUIET_SECONDS:
             return
@@ -115,6 +152,14 @@ def follow_job(client: Client, job: Job, console: Console) -> Job:
                 shown.note(f"{event.kind}: {event.data.get('message', '')}")
             shown.show(line)
     return client.job(job.id)
+
+
+def follow_batch(client: Client, batch_id: str, console: Console) -> Batch:
+    """Shows a batch until it has ended; returns it as it is then."""
+    with display(console) as shown:
+        for batch in client.follow_batch(batch_id):
+            shown.show(BatchLine(batch))
+    return batch
 
 
 def clock(seconds: float) -> str:

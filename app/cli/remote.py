@@ -9,8 +9,7 @@ from rich.progress import track
 
 from app.cli.display import follow_job
 from app.cli.terminal import console, fail, make_directory, print_table
-from app.client import DEFAULT_URL, Client, ConnectionFailed
-from app.client.transport import APIError
+from app.client import DEFAULT_URL, APIError, Client, ConnectionFailed
 from app.schemas.jobs import Job
 
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".npz"}

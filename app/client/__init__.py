@@ -21,17 +21,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from app.client.batches import BatchCalls, BatchFailed
+from app.client.errors import APIError, ClientError, ConnectionFailed, Damaged, TimedOut
 from app.client.pages import PageCalls
-from app.client.transport import (
-    APIError,
-    ClientError,
-    ConnectionFailed,
-    TimedOut,
-    Transport,
-    idempotency,
-    segment,
-    without_none,
-)
+from app.client.transport import Transport, idempotency, segment, without_none
 from app.schemas.datasets import Dataset
 from app.schemas.jobs import Event, Job
 from app.schemas.models import Model, Snapshot
@@ -48,6 +40,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Damaged",
     "JobFailed",
     "PreparationFailed",
     "TimedOut",
@@ -256,7 +249,7 @@ class Client(BatchCalls, PageCalls):
         return self._read(f"/v1/jobs/{segment(job_id)}/timelapse.webp")
 
     def download(self, model: str, path: str | os.PathLike[str]) -> Path:
-        """Writes the model's safetensors file to `path`, which appears when it is whole."""
+        """Writes the model's safetensors file to `path`, which appears when it is whole and right. Goes on where it broke."""
         return self._transport.save(f"/v1/models/{segment(model)}/download", Path(path))
 
     # How

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.client.transport import ClientError, TimedOut, Transport, idempotency, segment, without_none
+from app.client.errors import ClientError, TimedOut
+from app.client.transport import Transport, idempotency, segment, without_none
 from app.schemas.batches import Batch, BatchManifest
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -61,13 +62,19 @@ class BatchCalls:
     def delete_batch(self, batch_id: str) -> None:
         self._transport.request("DELETE", f"/v1/batches/{segment(batch_id)}")
 
+    def follow_batch(self, batch_id: str) -> Iterator[Batch]:
+        """The batch as it is now, and again every moment until it has ended. Raises ConnectionFailed when the service is gone."""
+        yield (batch := self.batch(batch_id))
+        while batch.status not in ENDED:
+            time.sleep(POLL_SECONDS)
+            yield (batch := self.batch(batch.id))
+
     def wait_for_batch(self, batch_id: str, *, timeout_seconds: float = 86_400.0) -> Batch:
         """The batch once it has succeeded. Raises BatchFailed or TimedOut."""
         deadline = time.monotonic() + timeout_seconds
-        while (batch := self.batch(batch_id)).status not in ENDED:
-            if time.monotonic() > deadline:
+        for batch in self.follow_batch(batch_id):
+            if batch.status not in ENDED and time.monotonic() > deadline:
                 raise TimedOut(f"Batch {batch_id} is still being made after {timeout_seconds:g} s.")
-            time.sleep(POLL_SECONDS)
         if batch.status != "succeeded":
             raise BatchFailed(batch)
         return batch
@@ -77,7 +84,10 @@ class BatchCalls:
         return BatchManifest.model_validate(self._batch("GET", batch_id, "/manifest"))
 
     def download_batch(self, batch_id: str, path: str | os.PathLike[str], *, shard: int | None = None) -> Path:
-        """Writes the archive, or one shard of it, to `path`, which appears when it is whole."""
+        """Writes the archive, or one shard of it, to `path`, which appears when it is whole and has its sha256.
+
+        It goes on where the connection broke, also one that an earlier call made. Raises Damaged.
+        """
         what = "archive" if shard is None else f"shards/{shard}"
         return self._transport.save(f"/v1/batches/{segment(batch_id)}/{what}", Path(path))
 

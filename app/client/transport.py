@@ -12,42 +12,14 @@ from urllib.parse import quote
 
 import httpx
 
+from app.client.downloads import Download
+from app.client.errors import APIError, ConnectionFailed
+
 ATTEMPTS = 5
-CHUNK_BYTES = 1 << 20
 PROBE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 5.0
 RETRIED_STATUSES = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-
-
-class ClientError(Exception):
-    """Base of what the client raises."""
-
-
-class ConnectionFailed(ClientError):
-    """No answer came, after several attempts."""
-
-
-class TimedOut(ClientError):
-    """What was waited for did not happen in time."""
-
-
-class APIError(ClientError):
-    """The service answered with an error. `problem` is its RFC 9457 document."""
-
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
-        super().__init__(problem.get("detail") or f"HTTP status {status}")
-        self.status = status
-        self.problem = problem
-
-    @property
-    def code(self) -> str:
-        """Stable and meant for programs, such as `not_found`."""
-        return str(self.problem.get("code", ""))
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The offending parts of the request: each has a JSON pointer and a detail."""
-        return list(self.problem.get("errors") or [])
+NOTHING_TO_GO_ON_WITH = {HTTPStatus.GONE, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
 
 
 class Transport:
@@ -89,26 +61,27 @@ class Transport:
         except httpx.TransportError:
             return False
 
-    def stream(self, path: str, *, chunk_bytes: int, **options: Any) -> Iterator[bytes]:
-        """The body of a GET, piece by piece. Raises APIError or ConnectionFailed."""
-        try:
-            with self._http.stream("GET", path, **options) as response:
-                if response.is_error:
-                    response.read()
-                    checked(response)
-                yield from response.iter_bytes(chunk_bytes)
-        except httpx.TransportError as error:
-            raise ConnectionFailed(f"{self._http.base_url} broke off: {error}") from error
-
     def save(self, path: str, target: Path) -> Path:
-        """Writes the body of a GET to a file, which appears when it is whole. Raises as `stream` does."""
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
-            with partial.open("wb") as file:
-                file.writelines(self.stream(path, chunk_bytes=CHUNK_BYTES))
-            return partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        """Writes the body of a GET to a file, which appears when it is whole and has the sha256 that its ETag says.
+
+        A broken connection is taken up where it broke, for as long as bytes come; so is what an earlier call left. Raises as
+        `request` does, and Damaged.
+        """
+        attempt = 1
+        with Download(target) as download:
+            while True:
+                came, pause = download.size, pause_seconds(attempt)
+                try:
+                    with self._http.stream("GET", path, headers=download.headers) as response:
+                        if not asks_again(response) or attempt == ATTEMPTS:
+                            receive(response, download)
+                            return download.finish()
+                        pause = retry_after(response, attempt)
+                except httpx.TransportError as error:
+                    if attempt == ATTEMPTS and download.size <= came:
+                        raise ConnectionFailed(f"{self._http.base_url} broke off: {error}") from error
+                attempt = 1 if download.size > came else attempt + 1
+                time.sleep(pause)
 
     def messages(self, path: str, *, after: int, silence_seconds: float) -> Iterator["Message"]:
         """The server-sent events of one connection, from the one that follows id `after`.
@@ -165,6 +138,15 @@ def checked(response: httpx.Response) -> httpx.Response:
     except ValueError:
         problem = {}
     raise APIError(response.status_code, problem if isinstance(problem, dict) else {})
+
+
+def receive(response: httpx.Response, download: Download) -> None:
+    """Hands on the body of an answer that is not an error. Raises as `checked` does."""
+    if response.status_code in NOTHING_TO_GO_ON_WITH:
+        download.discard()
+    if response.is_error:
+        response.read()
+    download.take(checked(response))
 
 
 def asks_again(response: httpx.Response) -> bool:

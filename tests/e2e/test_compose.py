@@ -14,6 +14,7 @@ import httpx
 import psycopg
 import pytest
 import redis
+import yaml
 from PIL import Image
 
 from app.client import Client
@@ -50,6 +51,18 @@ def test_keys_are_asked_for() -> None:
     """There is no default for the API keys."""
     with pytest.raises(KeyError, match="set it to a secret"):
         read_services({})
+
+
+@pytest.mark.needs("compose")
+@pytest.mark.parametrize("given", [{}, {"GANVIL_SIGNING_SECRET": "a-secret-to-sign-with"}])
+def test_the_api_signs_with_what_compose_is_given(given: dict[str, str]) -> None:
+    """The secret reaches the API and no worker; without one there is none."""
+    command = ["docker-compose", "--file", str(FILE), "config"]
+    run = subprocess.run(command, env=os.environ | KEYS | given, capture_output=True, text=True, check=True, timeout=60)
+    services = yaml.safe_load(run.stdout)["services"]
+    told = {name: service.get("environment", {}).get("GANVIL_SIGNING_SECRET") for name, service in services.items()}
+    assert told.pop("api") == given.get("GANVIL_SIGNING_SECRET")
+    assert set(told.values()) == {None}
 
 
 @pytest.mark.parametrize("name", ["postgres", "redis", *OURS])

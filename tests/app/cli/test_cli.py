@@ -1,7 +1,6 @@
 """The command line, as its own process, against a real service."""
 
 import io
-import os
 import re
 import subprocess
 import sys
@@ -13,20 +12,8 @@ import pytest
 from PIL import Image
 
 from app.cli.remote import parse_seeds
+from tests.app.cli.commands import ganvil
 from tests.source import HOUSE
-
-
-def ganvil(*arguments: str, cwd: Path = HOUSE, url: str = "http://127.0.0.1:1") -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"GANVIL_URL": url, "COLUMNS": "60", "PYTHONPATH": str(HOUSE)}
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 import io
 import json
 import socketserver
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import client as client_module
 from app.client import APIError, Client, ConnectionFailed, JobFailed, PreparationFailed, transport
 from app.client.transport import Message, parse_messages
+from tests.app.client.broken import broken_server, send
 
 BUDGET = {"examples": 1000}
 EVENT = {
@@ -26,8 +24,6 @@ EVENT = {
     "data": {},
     "created_at": "2026-01-01T00:00:00Z",
 }
-
-Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 
 @pytest.fixture
@@ -47,45 +43,6 @@ def archive(tmp_path: Path) -> Path:
             Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(picture, "PNG")
             file.writestr(f"{'ab'[number % 2]}/{number}.png", picture.getvalue())
     return path
-
-
-@contextmanager
-def broken_server(answer: Answer) -> Iterator[str]:
-    """A server that does what `answer(handler, count)` says with each request; closes the connection after it."""
-    count = iter(range(1, 1000))
-
-    class Handler(BaseHTTPRequestHandler):
-        def handle_one_request(self) -> None:
-            self.raw_requestline = self.rfile.readline()
-            if self.raw_requestline and self.parse_request():
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                answer(self, next(count))
-            self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def send(handler: BaseHTTPRequestHandler, status: int, document: object, **headers: str) -> None:
-    handler.send_response(status)
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(json.dumps(document).encode())
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between attempts are short."""
-    monkeypatch.setattr(transport, "LONGEST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(client_module, "RECONNECT_SECONDS", 0.01)
 
 
 def test_whole_way(ganvil: Client, archive: Path, tmp_path: Path) -> None:
