@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from app.batches import LIVE
 from app.errors import NotFound
 from app.paging import MAX_LIMIT, decode_cursor, encode_cursor, fetch_page
-from app.tables import Checkpoint, Dataset, Document, Event, Job
+from app.tables import Batch, Checkpoint, Dataset, Document, Event, Job
 
 MAX_POINTS = 10_000
 CHARTED = (
@@ -163,7 +164,8 @@ def thinned(items: Sequence[Item], most: int) -> Sequence[Item]:
 
 
 def queue_summary(session: Session) -> Document:
-    """How many jobs there are in each status, and since when the longest waiting one waits (seconds since the epoch)."""
+    """How many jobs and batches there are in each status, and since when the longest waiting job waits (seconds since the epoch)."""
     counts = session.execute(select(Job.status, func.count()).group_by(Job.status)).all()
     oldest = session.scalar(select(func.min(Job.queued_at)).where(Job.status == "queued"))
-    return {"counts": dict(counts), "waiting_since": oldest}
+    batches = session.execute(select(Batch.status, func.count()).where(LIVE).group_by(Batch.status)).all()
+    return {"counts": dict(counts), "waiting_since": oldest, "batches": dict(batches)}

@@ -52,6 +52,7 @@ def get_queue(database: DatabaseDep) -> Queue:
         return Queue(
             jobs=summary["counts"],
             oldest_queued_at=summary["waiting_since"],
+            batches=summary["batches"],
             workers=len(found),
             slots=sum(worker.slots for worker in found),
             busy=sum(worker.busy for worker in found),

@@ -38,6 +38,7 @@ class Queue(View):
 
     jobs: dict[str, int] = Field(description="Jobs by status.")
     oldest_queued_at: Time | None = Field(description="Since when the longest waiting job has waited.")
+    batches: dict[str, int] = Field(description="Batches by status, beside the jobs: they take none of the slots.")
     workers: int
     slots: int
     busy: int

@@ -7,11 +7,12 @@ import pytest
 from fastapi import FastAPI
 from httpx import Client
 
-from app import workers
+from app import batches, workers
 from app.main import create_app
 from app.settings import Settings
 from models.catalog import FAMILIES, LOSSES
 from models.presets import PRESETS
+from tests.app.batches.rows import make_batch
 from tests.factories import make_dataset, make_job_in
 from tests.servers import RedisServer
 from tests.serving import serving
@@ -56,10 +57,13 @@ def test_queue_and_workers(app: FastAPI, client: Client) -> None:
     with app.state.database.writing() as session:
         for status in ("queued", "queued", "paused", "cancelled"):
             make_job_in(session, status)
+        make_batch(session)
+        batches.cancel(session, make_batch(session).id)
         workers.beat(session, worker="box:1", slots=2, busy=1, device="cpu", gpus=0, cores=4)
     queue = client.get("/v1/queue").json()
     assert queue["jobs"] == {"queued": 2, "paused": 1, "cancelled": 1}
     assert queue["oldest_queued_at"].endswith("Z")
+    assert queue["batches"] == {"queued": 1, "cancelled": 1}
     assert (queue["workers"], queue["slots"], queue["busy"]) == (1, 2, 1)
     (worker,) = client.get("/v1/workers").json()["data"]
     assert (worker["id"], worker["slots"], worker["busy"], worker["device"]) == ("box:1", 2, 1, "cpu")
@@ -67,7 +71,8 @@ def test_queue_and_workers(app: FastAPI, client: Client) -> None:
 
 def test_an_empty_queue(caller: Client) -> None:
     """Nothing waits."""
-    assert caller.get("/v1/queue").json() == {"jobs": {}, "oldest_queued_at": None, "workers": 0, "slots": 0, "busy": 0}
+    empty = {"jobs": {}, "oldest_queued_at": None, "batches": {}, "workers": 0, "slots": 0, "busy": 0}
+    assert caller.get("/v1/queue").json() == empty
     assert caller.get("/v1/workers").json() == {"data": []}
 
 
