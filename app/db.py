@@ -87,7 +87,9 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = object()  # another one after each transaction that wrote through here
+        self.state = (
+            object()
+        )  # another one after whatever may have changed what references mean was written through here
 
     @cached_property
     def engine(self) -> Engine:
@@ -107,15 +109,21 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, aside: bool = False) -> Iterator[Session]:
         """A session over one write transaction: committed at the end of the block, rolled back when it raises.
 
+        What is written `aside` changes nothing that a reference means, or is followed by `changed()`.
         Raises Unavailable when the database cannot be reached or stays locked, StorageFull when its disk is full, and Conflict
         when another transaction got in between.
         """
         engine = self.engine.execution_options(ganvil_writes=True)
         with translated_errors(), Session(engine, info=self._info, expire_on_commit=False) as session, session.begin():
             yield session
+        if not aside:
+            self.changed()
+
+    def changed(self) -> None:
+        """What references mean may be something else now."""
         self.state = object()
 
     def migrate(self) -> None:

@@ -93,8 +93,10 @@ class Sweeper:
 
     def sweep_once(self) -> Result:
         """Sweep, commit, then ring, notify and delete. What a storage that is away keeps is found as orphans later."""
-        with self._database.writing() as session:
+        with self._database.writing(aside=True) as session:
             result = sweep(session)
+        if result.moved:
+            self._database.changed()
         if result.train_rings:
             self._bell.ring("train", result.train_rings)
         if result.io_rings:

@@ -174,7 +174,7 @@ def update(
 
 
 def delete(session: Session, job_id: str) -> set[str]:
-    """Forget a job that does not run. Raises NotFound, InvalidState, and InUse while an unfinished job begins with a checkpoint of it.
+    """Forget a job that does not run, and what is pinned of it. Raises NotFound, InvalidState, and InUse while an unfinished job begins with a checkpoint of it.
 
     After the commit, everything in the storage under `jobs/{job_id}` is to be deleted but the keys that this returns: snapshots
     that a model version was published from.
@@ -183,6 +183,8 @@ def delete(session: Session, job_id: str) -> set[str]:
     if job.status == "running":
         raise refusal(job, "be deleted (cancel it first)")
     initials.check_unneeded(session, job_id)
+    own = session.scalars(select(Checkpoint.id).where(Checkpoint.job_id == job_id)).all()
+    registry.forget(session, [job_id, *own])
     session.delete(job)
     return {key for snapshot in registry.published(session, job_id) for key in registry.snapshot_objects(snapshot)}
 

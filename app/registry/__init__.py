@@ -15,12 +15,11 @@ from app.registry.changes import (
     check_no_batch,
     delete,
     delete_alias,
-    hold,
     published,
     put_alias,
     snapshot_objects,
 )
-from app.registry.pins import pin, pins, unpin
+from app.registry.pins import forget, is_pinned, pin, pins, unpin
 from app.registry.publishing import publish, publish_checkpoint
 from app.registry.references import (
     LIVE,
@@ -28,12 +27,13 @@ from app.registry.references import (
     Resolved,
     get_model,
     get_version,
+    hold,
     list_models,
     parse,
     resolve,
 )
 
 __all__ = [
-    "LIVE", "SNAPSHOT_FILES", "Model", "Resolved", "beginning_with", "check_no_batch", "delete", "delete_alias", "get_model", "get_version", "hold",
-    "list_models", "parse", "pin", "pins", "publish", "publish_checkpoint", "published", "put_alias", "resolve", "snapshot_objects", "unpin",
+    "LIVE", "SNAPSHOT_FILES", "Model", "Resolved", "beginning_with", "check_no_batch", "delete", "delete_alias", "forget", "get_model", "get_version", "hold",
+    "is_pinned", "list_models", "parse", "pin", "pins", "publish", "publish_checkpoint", "published", "put_alias", "resolve", "snapshot_objects", "unpin",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from app import names
 from app.db import clock
 from app.errors import FieldError, InUse, Invalid, NotFound
 from app.registry.pins import forget
-from app.registry.references import LIVE, get_checkpoint, get_model, living, parse
+from app.registry.references import LIVE, get_model, living, parse
 from app.tables import ENDED, Batch, Checkpoint, Job, ModelAlias, ModelVersion
 from models.manifest import MANIFEST, ONNX, WEIGHTS
 
@@ -71,18 +71,6 @@ def delete(session: Session, ref: str) -> list[str]:
         select(ModelVersion.snapshot_key).where(ModelVersion.snapshot_key.in_(snapshots), LIVE),
     )
     return [key for snapshot in sorted(snapshots - set(session.scalars(kept))) for key in snapshot_objects(snapshot)]
-
-
-def hold(session: Session, label: str) -> None:
-    """Hold a version (`name:3`) or a checkpoint against deletion until the transaction ends. Raises NotFound and Gone."""
-    if label.startswith(names.ID_PREFIXES):
-        job_id = get_checkpoint(session, label).job_id  # with which it goes
-        if session.get(Job, job_id, with_for_update={"read": True}, populate_existing=True) is None:
-            raise NotFound(f"Checkpoint {label} was deleted with its job.")
-        return
-    name, number, _ = parse(label)
-    assert number is not None, "a label names one version for ever"
-    living(session.get(ModelVersion, (name, number), with_for_update={"read": True}), name, number)
 
 
 def beginning_with(session: Session, labels: Sequence[str]) -> Sequence[str]:

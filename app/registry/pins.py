@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.db import clock
 from app.errors import Invalid, NotFound
-from app.registry.references import Resolved, resolve
+from app.registry.references import Resolved, hold, resolve
 from app.tables import ModelPin
 
 MOST = 1_000
@@ -16,6 +16,7 @@ MOST = 1_000
 def pin(session: Session, ref: str) -> Resolved:
     """Have what `ref` means, now and later, stay loaded. Raises what `resolve` raises, and Invalid when too many are pinned."""
     found = resolve(session, ref)
+    hold(session, found.label)  # whoever deletes it afterwards finds the pin, and forgets it
     if len(pins(session)) >= MOST and session.get(ModelPin, ref) is None:
         raise Invalid(f"{MOST} references are pinned, which is the most: unpin one first.")
     session.merge(ModelPin(ref=ref, created_at=clock(session)))
@@ -35,6 +36,11 @@ def unpin(session: Session, ref: str) -> None:
 def pins(session: Session) -> Sequence[str]:
     """The references, the longest pinned first."""
     return session.scalars(select(ModelPin.ref).order_by(ModelPin.created_at, ModelPin.ref)).all()
+
+
+def is_pinned(session: Session, ref: str) -> bool:
+    """Whether this very reference is."""
+    return session.get(ModelPin, ref) is not None
 
 
 def forget(session: Session, refs: Sequence[str]) -> None:

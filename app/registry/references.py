@@ -11,8 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import Gone, InvalidState, NotFound
+from app.names import ID_PREFIXES
 from app.paging import DEFAULT_LIMIT, MAX_LIMIT, decode_cursor, encode_cursor
-from app.tables import ENDED, Checkpoint, Dataset, Document, Job, ModelAlias, ModelVersion
+from app.tables import ENDED, Checkpoint, Dataset, Document, Job, ModelAlias, ModelPin, ModelVersion
 
 LIVE = ModelVersion.deleted_at.is_(None)
 
@@ -37,11 +38,12 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Model:
-    """A name, its living versions (newest first) and its aliases."""
+    """A name, its living versions (newest first), its aliases and those references to it that are pinned."""
 
     name: str
     versions: Sequence[ModelVersion]
     aliases: dict[str, int]
+    pins: Sequence[str]
 
 
 def resolve(session: Session, ref: str) -> Resolved:
@@ -156,6 +158,18 @@ def living(version: ModelVersion | None, name: str, number: int) -> ModelVersion
     return version
 
 
+def hold(session: Session, label: str) -> None:
+    """Hold a version (`name:3`) or a checkpoint against deletion until the transaction ends. Raises NotFound and Gone."""
+    if label.startswith(ID_PREFIXES):
+        job_id = get_checkpoint(session, label).job_id  # with which it goes
+        if session.get(Job, job_id, with_for_update={"read": True}, populate_existing=True) is None:
+            raise NotFound(f"Checkpoint {label} was deleted with its job.")
+        return
+    name, number, _ = parse(label)
+    assert number is not None, "a label names one version for ever"
+    living(session.get(ModelVersion, (name, number), with_for_update={"read": True}), name, number)
+
+
 def get_model(session: Session, name: str) -> Model:
     """A model with its living versions. Raises NotFound, and Gone when all its versions are deleted."""
     models = _models(session, [name])
@@ -203,4 +217,9 @@ def _models(session: Session, wanted: Sequence[str]) -> list[Model]:
     aliases: dict[str, dict[str, int]] = defaultdict(dict)
     for row in session.scalars(select(ModelAlias).where(ModelAlias.name.in_(wanted)).order_by(ModelAlias.alias)):
         aliases[row.name][row.alias] = row.version
-    return [Model(name, list(rows), aliases[name]) for name, rows in groupby(versions, key=attrgetter("name"))]
+    pins: dict[str, list[str]] = defaultdict(list)
+    for ref in session.scalars(select(ModelPin.ref).order_by(ModelPin.ref)):
+        pins[re.split("[:@]", ref)[0]].append(ref)
+    return [
+        Model(name, list(rows), aliases[name], pins[name]) for name, rows in groupby(versions, key=attrgetter("name"))
+    ]

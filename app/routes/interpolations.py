@@ -1,15 +1,16 @@
 """Films of the way from sample to sample: asked for by a body, or by an address that a page can show."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
-from app.errors import FieldError, Invalid
+from app.errors import DeadlineExceeded, FieldError, Invalid
 from app.formats import FORMATS, MAX_FRAMES
 from app.formats.animations import ANIMATIONS, Animation, check_animation
 from app.http.answers import Headers, cache_headers, unless_client_leaves, without_making
@@ -77,17 +78,22 @@ class Interpolation:
         self, sampler: Sampler, films: Films, headers: Headers, deadline_seconds: float | None
     ) -> Response:
         """The film, with its ETag among the headers. Raises what `Sampler.stream` raises, and Busy while too many films are made."""
-        etag = headers["ETag"]
-        data = films.kept(etag) or await self._make(sampler, films, etag, deadline_seconds)
+
+        async def make() -> bytes:
+            made = await sampler.gather(self.resolved, self.latents(), None, deadline_seconds)
+            encode = partial(self.animation.encode, made.images, self.fps, scale=self.scale, round_trip=self.loop)
+            return await films.encode(encode)
+
+        try:
+            async with asyncio.timeout(deadline_seconds) as limit:  # also for a film that is made for another request
+                data = await films.get(headers["ETag"], make)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DeadlineExceeded(
+                f"It was not done within the {deadline_seconds:g} s that the request allowed."
+            ) from error
         return Response(data, headers=headers, media_type=self.animation.media_type)
-
-    async def _make(self, sampler: Sampler, films: Films, etag: str, deadline_seconds: float | None) -> bytes:
-        made = await sampler.gather(self.resolved, self.latents(), None, deadline_seconds)
-
-        def encode() -> bytes:
-            return self.animation.encode(made.images, self.fps, scale=self.scale, round_trip=self.loop)
-
-        return await run_in_threadpool(films.get, etag, encode)
 
     def address(self) -> str:
         """Where the same film can be had by GET."""

@@ -46,7 +46,7 @@ def list_models(
         Query(description="Only those of which the process that answers has a version in memory, or has none."),
     ] = None,
 ) -> Page[Model]:
-    """By name, with their versions (newest first) and aliases."""
+    """By name, with their versions (newest first), aliases and pins."""
     here = sampler.cache.sizes()
     only = {} if loaded is None else {"among": here} if loaded else {"without": here}
     with database.reading() as session:
@@ -58,7 +58,8 @@ def list_models(
 def get_model(ref: ModelRef, database: DatabaseDep, sampler: SamplerDep) -> Snapshot:
     """The snapshot that a reference means now, and the model it belongs to."""
     with database.reading() as session:
-        return Snapshot.of(registry.resolve(session, ref), _published(session, ref), sampler.cache.sizes())
+        found, kept = registry.resolve(session, ref), registry.is_pinned(session, ref)
+        return Snapshot.of(found, _published(session, ref), sampler.cache.sizes(), kept_loaded=kept)
 
 
 def _published(session: Session, ref: str) -> registry.Model | None:

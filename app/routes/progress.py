@@ -122,7 +122,7 @@ def get_job_grid(
     responses=binary("image/webp") | problems(404, 422, 429),
     summary="See progress as a film",
 )
-def get_job_timelapse(
+async def get_job_timelapse(
     request: Request,
     job: JobRef,
     database: DatabaseDep,
@@ -131,8 +131,7 @@ def get_job_timelapse(
     fps: Annotated[float, Query(ge=0.1, le=60, description="Pictures a second, to a tenth.")] = 8,
 ) -> Response:
     """The job's grids one after the other, as an animated WebP."""
-    with database.reading() as session:
-        keys = [grid.data["key"] for grid in history.grids(session, find_job(session, job).id)]
+    keys = await run_in_threadpool(_grid_keys, database, job)
     if not keys:
         raise NotFound(f"Job {job} has no grid yet: the first comes soon after training begins.")
     fps = round(fps, 1)
@@ -140,11 +139,17 @@ def get_job_timelapse(
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
 
-    def make() -> bytes:
+    def encode() -> bytes:
         shown = history.thinned(keys, formats.film_frames(storage.get_bytes(keys[-1])))
         return formats.timelapse(map(storage.get_bytes, shown), fps)
 
-    return Response(films.get(headers["ETag"], make), headers=headers, media_type="image/webp")
+    film = await films.get(headers["ETag"], lambda: films.encode(encode))
+    return Response(film, headers=headers, media_type="image/webp")
+
+
+def _grid_keys(database: Database, ref: str) -> list[str]:
+    with database.reading() as session:
+        return [grid.data["key"] for grid in history.grids(session, find_job(session, ref).id)]
 
 
 def _headers(*names: str) -> dict[str, str]:

@@ -48,17 +48,18 @@ class ModelVersion(View):
 
 
 class Model(View):
-    """A name, its versions (newest first) and its aliases."""
+    """A name, its versions (newest first), its aliases and its pins."""
 
     name: str
     versions: list[ModelVersion]
     aliases: dict[str, int] = Field(description="Alias to version.")
+    pins: list[str] = Field(description="References to it that are pinned, so that what they mean stays loaded.")
 
     @classmethod
     def of(cls, model: registry.Model, loaded: Container[str] = ()) -> Self:
         """See `ModelVersion.of`."""
         versions = [ModelVersion.of(row, loaded) for row in model.versions]
-        return cls(name=model.name, versions=versions, aliases=model.aliases)
+        return cls(name=model.name, versions=versions, aliases=model.aliases, pins=list(model.pins))
 
 
 class Snapshot(View):
@@ -68,6 +69,7 @@ class Snapshot(View):
     version: str = Field(description="Its lasting name: `digits:3` or a checkpoint's id.")
     pinned: bool = Field(description="Whether `ref` can never mean another snapshot.")
     loaded: bool = Field(description="Whether the process that answers has it in memory.")
+    kept_loaded: bool = Field(description="Whether `ref` itself was pinned, so that what it means stays loaded.")
     sha256: str
     examples_seen: int
     kid: float | None
@@ -76,11 +78,19 @@ class Snapshot(View):
     model: Model | None = Field(description="The published model that it is a version of.")
 
     @classmethod
-    def of(cls, resolved: registry.Resolved, model: registry.Model | None, loaded: Container[str] = ()) -> Self:
+    def of(
+        cls,
+        resolved: registry.Resolved,
+        model: registry.Model | None,
+        loaded: Container[str] = (),
+        *,
+        kept_loaded: bool = False,
+    ) -> Self:
         """See `ModelVersion.of`."""
         own = {
             "version": resolved.label,
             "loaded": resolved.sha256 in loaded,
+            "kept_loaded": kept_loaded,
             "model": model and Model.of(model, loaded),
         }
         same = {name: getattr(resolved, name) for name in cls.model_fields if name not in own}

@@ -51,6 +51,7 @@ REQUESTS = {
     "the short way": f"GET {SAMPLE} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode(),
     "the route": f"GET {SAMPLE}?scale=2 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode(),
     "a grid": b"GET /v1/models/cats:1/grid.png?seeds=1-2 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "a film": b"GET /v1/models/cats:1/interpolation.webp?class=cat&frames=2 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     **{
         accept: f"POST /v1/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Accept: {accept}\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()

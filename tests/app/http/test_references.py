@@ -1,16 +1,29 @@
 """What references mean, remembered for less than a second."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from httpx import Client
+from sqlalchemy import event
 
-from app.http.references import LASTING_SECONDS
+from app import registry
+from app.db import Database
+from app.errors import NotFound
+from app.http.references import LASTING_SECONDS, References
 from app.main import create_app
+from app.queue import Bell
+from app.storage import Storage
+from app.sweep import Sweeper
+from app.tables import Job
 from tests.app.routes.gallery import gallery
+from tests.factories import claimed, make_job
 from tests.generators import publish_generator
 from tests.serving import serving
 
@@ -61,3 +74,107 @@ def test_it_is_read_again_beside_the_requests(running: tuple[FastAPI, Client]) -
     known = app.state.references._known["ink"]
     assert known.read_at > first.read_at
     assert known.resolved == first.resolved
+
+
+@contextmanager
+def counted(database: Database) -> Iterator[list[str]]:
+    """The queries for versions of models that this process makes meanwhile."""
+    queries: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM model_versions" in statement:
+            queries.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield queries
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
+
+
+def test_those_who_ask_together_share_one_look_up(running: tuple[FastAPI, Client]) -> None:
+    """However many want what is not known yet, the database is asked once, and all are told, also that there is none."""
+    database = running[0].state.database
+
+    async def ask(ref: str) -> list[Any]:
+        references = References(database)
+        return await asyncio.gather(*(references.resolve(ref) for _ in range(64)), return_exceptions=True)
+
+    with counted(database) as queries:
+        assert {found.label for found in asyncio.run(ask("cats"))} == {"cats:1"}
+    assert len(queries) == 1
+    assert {type(found) for found in asyncio.run(ask("nothing"))} == {NotFound}
+
+
+def test_one_who_leaves_does_not_end_it_for_the_others(running: tuple[FastAPI, Client]) -> None:
+    """The first who asked gives up, and the second gets the answer of the same look-up."""
+    database = running[0].state.database
+
+    async def ask() -> registry.Resolved:
+        references = References(database)
+        first, second = (asyncio.create_task(references.resolve("cats")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    with counted(database) as queries:
+        assert asyncio.run(ask()).label == "cats:1"
+    assert len(queries) == 1
+
+
+@pytest.mark.parametrize("by", ["this process", "another"])
+def test_nobody_is_served_by_a_look_up_from_before(running: tuple[FastAPI, Client], by: str) -> None:
+    """Who asks after a write is not told what a look-up found that was under way before it: at once, or within a second."""
+    database = running[0].state.database
+    with database.writing() as session:
+        registry.put_alias(session, "cats", "then", 1)
+    read, may_go = threading.Event(), threading.Event()
+
+    def hold(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM model_versions" in statement and not read.is_set():
+            read.set()
+            may_go.wait(20)
+
+    async def ask(writer: Database) -> list[Any]:
+        references = References(database)
+        before = asyncio.create_task(references.resolve("cats@then"))
+        await asyncio.to_thread(read.wait, 20)
+        with writer.writing() as session:
+            registry.delete_alias(session, "cats", "then")
+        if writer is not database:
+            await asyncio.sleep(LASTING_SECONDS + 0.05)
+        after = asyncio.create_task(references.resolve("cats@then"))
+        await asyncio.sleep(0)
+        may_go.set()
+        found = await asyncio.gather(before, after, return_exceptions=True)
+        return [*found, references.peek("cats@then")]
+
+    event.listen(database.engine, "after_cursor_execute", hold)
+    try:
+        with closing(Database(database.settings)) as other:
+            before, after, known = asyncio.run(ask(database if by == "this process" else other))
+    finally:
+        event.remove(database.engine, "after_cursor_execute", hold)
+    assert (before.label, type(after), known) == ("cats:1", NotFound, None)
+
+
+def test_an_empty_sweep_forgets_nothing(database: Database, storage: Storage, tmp_path: Path) -> None:
+    """References are known after a sweep that found nothing to do, and forgotten after one that moved a job."""
+    publish_generator(database, storage, tmp_path, "cats")
+    with database.writing() as session:
+        job_id = claimed(session, make_job(session)).id
+
+    async def ask(sweeper: Sweeper, other: Database) -> list[registry.Resolved | None]:
+        references = References(database)
+        known = [await references.resolve("cats")]
+        assert sweeper.sweep_once().moved == []
+        known.append(references.peek("cats"))
+        with other.writing() as session:
+            session.get_one(Job, job_id).lease_until = 0.0
+        assert sweeper.sweep_once().moved == [job_id]
+        return [*known, references.peek("cats")]
+
+    with closing(Bell(database.settings)) as bell, closing(Database(database.settings)) as other:
+        found, *known = asyncio.run(ask(Sweeper(database, bell, database.settings), other))
+    assert found is not None
+    assert known == [found, None]

@@ -185,6 +185,23 @@ def test_delete_names_what_stays(any_database: Database) -> None:
         assert [session.scalars(select(table)).all() for table in (Job, Event, Checkpoint)] == [[], [], []]
 
 
+def test_what_is_pinned_of_a_job_goes_with_it(any_database: Database) -> None:
+    """The pins of the job and of its checkpoints are forgotten; those of others, and of what was published from it, stay."""
+    with any_database.writing() as session:
+        job, other = (make_job_in(session, "succeeded") for _ in range(2))
+        for each in (job, other):
+            registry.pin(session, each.id)
+            registry.pin(session, make_checkpoint(session, each, 160, best=False).id)
+        registry.pin(session, f"{job.model_name}:1")
+    with any_database.writing() as session:
+        pinned = set(registry.pins(session))
+        own = set(session.scalars(select(Checkpoint.id).where(Checkpoint.job_id == job.id))) | {job.id}
+        jobs.delete(session, job.id)
+        assert set(registry.pins(session)) == pinned - own
+        assert len(pinned) == 5
+        assert len(pinned - own) == 3
+
+
 def test_a_running_job_is_not_deleted(database: Database) -> None:
     """A running job has to be cancelled first."""
     with database.writing() as session:

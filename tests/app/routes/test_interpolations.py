@@ -1,7 +1,11 @@
 """Films of the way from sample to sample."""
 
+import asyncio
 import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +14,9 @@ from httpx import Client, Response
 from PIL import Image, ImageSequence
 
 from app.client import Client as Ganvil
+from app.http.films import AT_ONCE
 from tests.app.routes.gallery import CLASSES, gallery
+from tests.servers import wait_until
 
 CATS = "/v1/models/cats:1"
 
@@ -200,3 +206,60 @@ def test_the_client_asks_for_films(client: Client) -> None:
         made = ganvil.interpolate("cats:1", [1, 2], frames=3, **{"class": "cat"})
         assert made == ganvil.interpolate("cats:1", "1,2", frames=3, **{"class": "cat"})
     assert len(frames_of(made)) == 4
+
+
+class Held:
+    """The samplings of an application, counted, and held until `may_go` is set."""
+
+    def __init__(self, app: FastAPI, patch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.may_go = threading.Event()
+        self._films = app.state.films
+        self._gather = app.state.sampler.gather
+        patch.setattr(app.state.sampler, "gather", self._held)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a film."""
+        return sum(making.waiting for making in list(self._films._making.values()))
+
+    async def _held(self, *args: Any) -> Any:
+        self.begun += 1
+        await asyncio.to_thread(self.may_go.wait, 20)
+        return await self._gather(*args)
+
+
+def test_many_who_want_one_film_cost_one(app: FastAPI, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dozen at once: its samples are made once and all get it, and whose deadline passes meanwhile is told so alone."""
+    held = Held(app, monkeypatch)
+    address = f"{CATS}/interpolation.webp?seeds=31,32&frames=3"
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(client.get, address) for _ in range(12)]
+        wait_until(lambda: held.waiting == 12, seconds=20)
+        late = client.get(address, headers={"X-Deadline-Seconds": "0.1"})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        held.may_go.set()
+        answers = [answer.result() for answer in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert held.begun == 1
+
+
+def test_films_are_refused_before_anything_is_made(
+    app: FastAPI, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a dozen different ones as many are made as may be, and the others cost no sample and are told when to come again."""
+    held = Held(app, monkeypatch)
+
+    def ended(asked: list["Future[Response]"]) -> list[Response]:
+        return [answer.result() for answer in asked if answer.done()]
+
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(client.get, f"{CATS}/interpolation.webp?seeds=41,42&frames={n + 2}") for n in range(12)]
+        wait_until(lambda: len(ended(asked)) == 12 - AT_ONCE, seconds=20)
+        for answer in ended(asked):
+            assert (answer.status_code, answer.json()["code"]) == (429, "busy")
+            assert int(answer.headers["retry-after"]) > 0
+        held.may_go.set()
+    assert sorted(answer.status_code for answer in ended(asked)) == [200] * AT_ONCE + [429] * (12 - AT_ONCE)
+    assert held.begun == AT_ONCE

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from fastapi import FastAPI
 from httpx import Client
 
+from app import registry
 from app.main import create_app
 from tests.app.routes.gallery import gallery
+from tests.factories import make_checkpoint, make_job_in
 from tests.servers import wait_until
 from tests.serving import serving
 
@@ -77,3 +80,32 @@ def test_another_process_pins_too(tmp_path: Path) -> None:
     with gallery(tmp_path, sweep_seconds=0.2) as (app, client), serving(create_app(app.state.settings)) as other:
         client.put("/v1/models/glass/pin")
         wait_until(lambda: loaded(other, True) == ["glass"], seconds=20)
+
+
+def test_what_is_pinned_can_be_seen(tmp_path: Path) -> None:
+    """A model lists the references to it that are pinned, and a look at any reference says whether it is one of them."""
+    with gallery(tmp_path) as (_, client):
+        client.put("/v1/models/cats/aliases/prod", json={"version": 1})
+        for ref in ("cats@prod", "cats", "ink:1"):
+            assert client.put(f"/v1/models/{ref}/pin").status_code == 200
+        seen = {model["name"]: model["pins"] for model in client.get("/v1/models").json()["data"]}
+        assert seen == {"cats": ["cats", "cats@prod"], "ink": ["ink:1"], "glass": []}
+        client.delete("/v1/models/cats/pin")
+        looks = {ref: client.get(f"/v1/models/{ref}").json() for ref in ("cats", "cats:1", "cats@prod", "ink:1", "ink")}
+        assert [ref for ref, look in looks.items() if look["kept_loaded"]] == ["cats@prod", "ink:1"]
+        assert looks["cats"]["model"]["pins"] == ["cats@prod"]
+
+
+def test_a_pinned_job_is_seen_and_goes_with_the_job(app: FastAPI, client: Client) -> None:
+    """A job and its checkpoint say that they are pinned, and when the job is deleted neither is any more."""
+    with app.state.database.writing() as session:
+        job = make_job_in(session, "failed")
+        checkpoint = make_checkpoint(session, job)
+        for ref in (job.id, checkpoint.id):
+            registry.pin(session, ref)
+    for ref in (job.id, checkpoint.id):
+        look = client.get(f"/v1/models/{ref}").json()
+        assert (look["kept_loaded"], look["model"]) == (True, None)
+    assert client.delete(f"/v1/jobs/{job.id}").status_code == 204
+    for ref in (job.id, checkpoint.id):
+        assert client.delete(f"/v1/models/{ref}/pin").status_code == 404
