@@ -6,6 +6,7 @@ forward (`pipeline`). Torch comes in with `engine`, when the first sample is ask
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -133,8 +134,8 @@ class Sampler:
             self._leave(visit)
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done on an encoder thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pipeline.encoders, work)
+        """What `work` gives, done on a thread for what takes long."""
+        return await asyncio.get_running_loop().run_in_executor(self._pipeline.slow, work)
 
     async def provenance(self, resolved: Resolved, format: Format) -> Provenance:  # noqa: A002
         """Writes what samples of this model in this format say of themselves."""
@@ -186,6 +187,7 @@ class Sampler:
         visit.inbox.close()
         self.admission.leave(visit.place)
         if visit.work is not None and visit.place.left:
+            visit.work.expires = -math.inf
             self._drop(visit.work)
 
     def _start(self, work: Work) -> None:
