@@ -106,9 +106,9 @@ class Sampler:
         visit = self._enter(len(inputs), deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
-            made = [await self._next(visit)]
-            while visit.place.left:
-                made.append(await self._next(visit))
+            made = [_samples(await visit.inbox.take())]
+            while visit.inbox.taken < len(inputs):
+                made.append(_samples(await visit.inbox.take()))
         finally:
             self._leave(visit)
         return made[0] if len(made) == 1 else _together(made)
@@ -128,8 +128,8 @@ class Sampler:
         visit = self._enter(len(inputs), deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
-            while visit.place.left:
-                yield await self._next(visit)
+            while visit.inbox.taken < len(inputs):
+                yield _samples(await visit.inbox.take())
         finally:
             self._leave(visit)
 
@@ -165,7 +165,8 @@ class Sampler:
     def _enter(self, n: int, deadline_seconds: float | None) -> "Visit":
         if self._closed:
             raise _shutting_down()
-        return Visit(self.admission.enter(n, deadline_seconds), Inbox(deadline_seconds))
+        place = self.admission.enter(n, deadline_seconds)
+        return Visit(place, Inbox(place, deadline_seconds))
 
     async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
         """Queue its rows, once its generator is here."""
@@ -178,17 +179,13 @@ class Sampler:
         visit.work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
         self._start(visit.work)
 
-    async def _next(self, visit: "Visit") -> Samples:
-        rows = await visit.inbox.take()
-        self.admission.served(visit.place, len(rows.images))
-        return _samples(rows)
-
     def _leave(self, visit: "Visit") -> None:
         visit.inbox.close()
-        self.admission.leave(visit.place)
-        if visit.work is not None and visit.place.left:
-            visit.work.expires = -math.inf
-            self._drop(visit.work)
+        visit.place.leave()
+        if visit.work is not None:
+            visit.work.expires = -math.inf  # for encoders that have not begun
+            if visit.work.left:
+                self._drop(visit.work)
 
     def _start(self, work: Work) -> None:
         """Queue it at the end of this turn of the loop, together with all that has come in meanwhile: the generating thread, which

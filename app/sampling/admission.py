@@ -9,8 +9,24 @@ from app.errors import Busy
 class Place:
     """A request that waits for `left` more samples."""
 
-    def __init__(self, n: int) -> None:
+    __slots__ = ("_admission", "left")
+
+    def __init__(self, admission: "Admission", n: int) -> None:
+        self._admission = admission
         self.left = n
+
+    def arrived(self, n: int) -> None:
+        """So many of its samples were made: whether they are fetched at once is no matter to those who wait for theirs."""
+        n = min(n, self.left)
+        self.left -= n
+        self._admission.waiting -= n
+        if not self.left:
+            self._admission.waiters.discard(self)
+
+    def leave(self) -> None:
+        """It waits no more."""
+        if self.left:
+            self.arrived(self.left)
 
 
 class Admission:
@@ -24,28 +40,18 @@ class Admission:
         self._limit = limit
         self._wait_seconds = wait_seconds
         self._pace = pace
-        self._places: set[Place] = set()
-        self.waiting = 0  # samples that were let in and not yet handed over
+        self.waiters: set[Place] = set()
+        self.waiting = 0  # samples that were let in and not yet made
 
     def enter(self, n: int, deadline_seconds: float | None) -> Place:
         """A place for n samples, wanted within so many seconds. Raises Busy."""
-        if self._places:  # alone, a request may be larger than the queue
+        if self.waiters:  # alone, a request may be larger than the queue
             self._refuse_surplus(n)
             self._refuse_late(n, deadline_seconds)
-        place = Place(n)
-        self._places.add(place)
+        place = Place(self, n)
+        self.waiters.add(place)
         self.waiting += n
         return place
-
-    def served(self, place: Place, n: int) -> None:
-        """So many of its samples were handed over."""
-        place.left -= n
-        self.waiting -= n
-
-    def leave(self, place: Place) -> None:
-        """It waits no more."""
-        self._places.discard(place)
-        self.waiting -= place.left
 
     def _refuse_surplus(self, n: int) -> None:
         surplus = self.waiting + n - self._limit
@@ -54,7 +60,7 @@ class Admission:
 
     def _refuse_late(self, n: int, deadline_seconds: float | None) -> None:
         """Rows are shared equally: by the time that it has its n samples, each of the others has had as many at most."""
-        ahead = len(self._places) if n == 1 else sum(min(place.left, n) for place in self._places)
+        ahead = len(self.waiters) if n == 1 else sum(min(place.left, n) for place in self.waiters)
         last = self._pace() * ahead
         allowed = self._wait_seconds if deadline_seconds is None else deadline_seconds - self._pace() * n
         if last > allowed:

@@ -33,10 +33,10 @@ def test_alone_a_request_may_be_larger_than_the_queue() -> None:
     large = made.enter(1_000, 0.001)
     assert made.waiting == 1_000
     assert retry_after(made, 1) == 991 * PACE + 0.5  # whole seconds, rounded up
-    made.served(large, 995)
+    large.arrived(995)
     made.enter(5, None)
     retry_after(made, 1)
-    made.leave(large)
+    large.leave()
     assert made.waiting == 5
     made.enter(5, None)
 
@@ -55,11 +55,11 @@ def test_leaving_gives_back_what_is_left() -> None:
     """Those who were served in part give back the rest, and leaving twice is no harm."""
     made = admission(limit=10)
     first, second = made.enter(6, None), made.enter(4, None)
-    made.served(first, 2)
-    made.leave(first)
+    first.arrived(2)
+    first.leave()
     assert made.waiting == 4
-    made.served(second, 4)
-    made.leave(second)
+    second.arrived(4)
+    second.leave()
     assert made.waiting == 0
     made.enter(100, None)
 
