@@ -82,7 +82,10 @@ class Sampler:
         self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (self._threads,))
         self.cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
         self.admission = Admission(
-            settings.sampler_queue_images, settings.sampler_wait_seconds, lambda: self._pipeline.pace
+            settings.sampler_queue_images,
+            settings.sampler_queue_bytes,
+            settings.sampler_wait_seconds,
+            lambda: self._pipeline.pace,
         )
         self._digest: str | None = None  # of the engine
         self._provenances: dict[tuple[object, ...], Provenance] = {}
@@ -103,7 +106,7 @@ class Sampler:
         deadline_seconds: float | None = None,
     ) -> Samples:
         """All samples at once; see `stream`."""
-        visit = self._enter(len(inputs), deadline_seconds)
+        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             made = [_samples(await visit.inbox.take())]
@@ -125,11 +128,13 @@ class Sampler:
         Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough), Gone and Unavailable; a network's own
         mistake comes through as it is. Leaving early (or being cancelled) gives the place in the queue back.
         """
-        visit = self._enter(len(inputs), deadline_seconds)
+        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             while visit.inbox.taken < len(inputs):
-                yield _samples(await visit.inbox.take())
+                part = _samples(await visit.inbox.take())
+                yield part
+                visit.place.sent(len(part))
         finally:
             self._leave(visit)
 
@@ -162,10 +167,14 @@ class Sampler:
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
-    def _enter(self, n: int, deadline_seconds: float | None) -> "Visit":
+    def _enter(
+        self, resolved: Resolved, inputs: Inputs, encoding: Encoding | None, deadline_seconds: float | None
+    ) -> "Visit":
         if self._closed:
             raise _shutting_down()
-        place = self.admission.enter(n, deadline_seconds)
+        info, scale = resolved.info, 1 if encoding is None else encoding.scale
+        each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
+        place = self.admission.enter(len(inputs), deadline_seconds, each_bytes)
         return Visit(place, Inbox(place, deadline_seconds))
 
     async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:

@@ -48,7 +48,7 @@ class Inbox:
         """Called in the loop."""
         if isinstance(outcome, BaseException):
             self._error = outcome
-            self._place.leave()
+            self._place.fail()
         else:
             self._arrived[outcome.start] = outcome
             self._place.arrived(len(outcome.images))

@@ -5,24 +5,25 @@ from collections.abc import Sequence
 import pytest
 
 from app.errors import Busy
-from app.sampling.admission import Admission, Place
+from app.sampling.admission import SMALL_BYTES, Admission, Place
 
 PACE = 0.5  # seconds per sample
+LIMIT_BYTES = 1_000_000
 
 
 def admission(limit: int = 100, wait_seconds: float = 1_000.0, *, sizes: Sequence[int] = ()) -> Admission:
     """One at which requests of these sizes wait already."""
-    made = Admission(limit, wait_seconds, lambda: PACE)
+    made = Admission(limit, LIMIT_BYTES, wait_seconds, lambda: PACE)
     for size in sizes:
         made.enter(size, None)
     return made
 
 
-def retry_after(made: Admission, n: int, deadline_seconds: float | None = None) -> int:
+def retry_after(made: Admission, n: int, deadline_seconds: float | None = None, *, each_bytes: int = 0) -> int:
     """What a request that is refused is told."""
     waiting = made.waiting
     with pytest.raises(Busy) as caught:
-        made.enter(n, deadline_seconds)
+        made.enter(n, deadline_seconds, each_bytes)
     assert made.waiting == waiting
     return int(caught.value.headers["Retry-After"])
 
@@ -96,7 +97,28 @@ def test_without_a_deadline_the_longest_wait_counts() -> None:
 
 def test_while_the_pace_is_unknown_nobody_is_late() -> None:
     """Nothing was made yet, so nothing can be said: only the limit counts."""
-    made = Admission(100, 1.0, lambda: 0.0)
+    made = Admission(100, LIMIT_BYTES, 1.0, lambda: 0.0)
     made.enter(90, None)
     made.enter(10, 0.001)
     assert retry_after(made, 1) == 1
+
+
+def test_large_answers_are_refused_by_bytes_until_others_are_sent() -> None:
+    """What is made counts until it is sent, or its request leaves; small answers are let in all the same, and so is one alone."""
+    made = admission()
+    first = made.enter(10, None, 90_000)
+    assert retry_after(made, 1, each_bytes=200_000) == 10 * PACE
+    made.enter(1, None, SMALL_BYTES).leave()
+    first.arrived(10)
+    assert retry_after(made, 1, each_bytes=200_000) == 1
+    first.sent(2)
+    second = made.enter(1, None, 200_000)
+    assert made.held_bytes == 920_000
+    retry_after(made, 1, each_bytes=200_000)
+    first.leave()
+    first.leave()
+    second.fail()
+    assert (made.waiting, made.held_bytes) == (0, 200_000)
+    second.leave()
+    made.enter(1, None, 2 * LIMIT_BYTES).leave()
+    assert (made.waiting, made.held_bytes) == (0, 0)

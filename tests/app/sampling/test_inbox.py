@@ -22,14 +22,14 @@ def rows(part: int) -> Rows:
 
 def inbox_of(deadline_seconds: float | None = None) -> Inbox:
     """Of a request for all those rows."""
-    return Inbox(Admission(100, 60, lambda: 0.0).enter(sum(SIZES), deadline_seconds), deadline_seconds)
+    return Inbox(Admission(100, 10_000, 60, lambda: 0.0).enter(sum(SIZES), deadline_seconds), deadline_seconds)
 
 
 def test_what_has_come_waits_no_more() -> None:
     """Rows count as made when they arrive, whenever they are taken; after a failure nothing is waited for."""
 
     async def scenario() -> None:
-        admission = Admission(100, 60, lambda: 0.0)
+        admission = Admission(100, 10_000, 60, lambda: 0.0)
         inbox = Inbox(admission.enter(10, None))
         for part, waiting in ((2, 6), (0, 3)):
             inbox.put(rows(part))

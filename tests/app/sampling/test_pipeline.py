@@ -99,6 +99,23 @@ def test_only_what_is_quick_is_encoded_on_the_forward_thread(
     assert made.files == FORMATS[name].encode_many(enlarged, [describe(row, None) for row in range(n)])
 
 
+def test_few_pixels_are_enlarged_at_a_time(sampler: Sampler, dcgan: Resolved) -> None:
+    """However many pictures are asked for: as many as make a megabyte, or one that is larger."""
+    sizes: list[int] = []
+
+    def write(pictures: np.ndarray, texts: Sequence[str | None]) -> list[bytes]:
+        sizes.append(pictures.nbytes)
+        return PNG.write(pictures, texts)
+
+    encoding = Encoding(replace(PNG, write=write), describe, 32)
+    made = asyncio.run(sampler.gather(dcgan, Seeds.of(SEEDS), encoding))
+    assert sum(sizes) == upscale(made.images, 32).nbytes
+    assert max(sizes) <= 2**20
+    assert made.files == PNG.encode_many(
+        upscale(made.images, 32), [describe(row, label) for row, label in enumerate(made.labels or ())]
+    )
+
+
 def test_slow_pictures_hold_up_nobody_and_are_not_made_for_those_who_left(
     sampler: Sampler, storage: Storage, tmp_path: Path, dcgan: Resolved
 ) -> None:
