@@ -125,7 +125,7 @@ class Sampler:
     ) -> AsyncGenerator[Samples, None]:
         """The samples of at least one row, in order, in parts as they are made.
 
-        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough), Gone and Unavailable; a network's own
+        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough, at once if that is known), Gone and Unavailable; a network's own
         mistake comes through as it is. Leaving early (or being cancelled) gives the place in the queue back.
         """
         visit = self._enter(resolved, inputs, encoding, deadline_seconds)
@@ -174,8 +174,16 @@ class Sampler:
             raise _shutting_down()
         info, scale = resolved.info, 1 if encoding is None else encoding.scale
         each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
-        place = self.admission.enter(len(inputs), deadline_seconds, each_bytes)
+        least_seconds = 0.0 if deadline_seconds is None else self._least_seconds(resolved, len(inputs))
+        place = self.admission.enter(len(inputs), deadline_seconds, each_bytes, least_seconds)
         return Visit(place, Inbox(place, deadline_seconds))
+
+    def _least_seconds(self, resolved: Resolved, n: int) -> float:
+        """What the forwards of n samples take when nothing else runs, by what was measured when the model was loaded; else 0."""
+        model = self.cache.peek(resolved.sha256)
+        if model is None:
+            return 0.0
+        return n * min(model.shapes.seconds[shape] / rows for shape, rows in model.shapes.capacity.items())
 
     async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
         """Queue its rows, once its generator is here."""

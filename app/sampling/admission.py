@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from app.errors import Busy
+from app.errors import Busy, DeadlineExceeded
 
 SMALL_BYTES = 2**17  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
 
@@ -63,8 +63,13 @@ class Admission:
         self.waiting = 0  # samples that were let in and not yet made
         self.held_bytes = 0  # of samples that were let in and not yet sent
 
-    def enter(self, n: int, deadline_seconds: float | None, each_bytes: int = 0) -> Place:
-        """A place for n samples of so many bytes each, wanted within so many seconds. Raises Busy."""
+    def enter(self, n: int, deadline_seconds: float | None, each_bytes: int = 0, least_seconds: float = 0.0) -> Place:
+        """A place for n samples of so many bytes each, wanted within so many seconds, where making them takes `least_seconds` or more.
+
+        Raises Busy and, where the deadline is too short for these samples whoever else waits, DeadlineExceeded.
+        """
+        if deadline_seconds is not None:
+            self._refuse_hopeless(n, deadline_seconds, least_seconds)
         if self.waiters:  # alone, a request may be larger than the queue
             self._refuse_surplus(n)
             self._refuse_late(n, deadline_seconds)
@@ -75,6 +80,14 @@ class Admission:
         self.waiting += n
         self.held_bytes += place.held_bytes
         return place
+
+    def _refuse_hopeless(self, n: int, deadline_seconds: float, least_seconds: float) -> None:
+        """The pace counts while others wait: of one alone it may tell another model's, and nobody would be let in to show a new one."""
+        own = max(least_seconds, self._pace() * n) if self.waiters else least_seconds
+        if own > deadline_seconds:
+            raise DeadlineExceeded(
+                f"What is asked for takes {own:.2g} s here, and the request allows {deadline_seconds:g} s: ask for fewer, or allow more."
+            )
 
     def _refuse_surplus(self, n: int) -> None:
         surplus = self.waiting + n - self._limit

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.errors import Busy
+from app.errors import Busy, DeadlineExceeded
 from app.sampling.admission import SMALL_BYTES, Admission, Place
 
 PACE = 0.5  # seconds per sample
@@ -70,6 +70,7 @@ def test_leaving_gives_back_what_is_left() -> None:
     [
         ([50], 1, 1.0, 0.0),  # one row of the other is made before
         ([50], 1, 0.75, 0.25),
+        ([50], 1, 0.5, 0.5),
         ([50], 10, 10.0, 0.0),  # ten of the other, ten of its own
         ([50], 10, 9.0, 1.0),
         ([50, 2, 1], 10, 11.5, 0.0),  # the small ones have no more than they ask for
@@ -122,3 +123,22 @@ def test_large_answers_are_refused_by_bytes_until_others_are_sent() -> None:
     second.leave()
     made.enter(1, None, 2 * LIMIT_BYTES).leave()
     assert (made.waiting, made.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(("n", "deadline", "least"), [(1_000, 5.0, 10.0), (1, 0.2, 0.3)])
+def test_a_deadline_that_is_too_short_for_oneself_is_said_alone_too(n: int, deadline: float, least: float) -> None:
+    """Coming again would not help, so no time is told for it; a little longer, and it is let in."""
+    made = admission()
+    with pytest.raises(DeadlineExceeded, match="ask for fewer") as caught:
+        made.enter(n, deadline, 1, least)
+    assert caught.value.headers == {}
+    assert (made.waiting, made.held_bytes) == (0, 0)
+    made.enter(n, least, 1, least)
+
+
+def test_while_others_wait_the_pace_tells_what_is_hopeless() -> None:
+    """Not the others are in its way but its own samples; fewer of them are let in."""
+    made = admission(sizes=[1])
+    with pytest.raises(DeadlineExceeded, match=r"takes 5 s here, and the request allows 4.9 s"):
+        made.enter(10, 4.9)
+    made.enter(8, 4.9)
