@@ -26,10 +26,6 @@ class Encoding:
         """Whether rows of both can be encoded together."""
         return other is not None and self.format is other.format and self.scale == other.scale
 
-    def picture_bytes(self, images: NDArray[np.uint8]) -> int:
-        """The pixels of one of uint8 [n, H, W, C] as they are encoded."""
-        return images.nbytes // len(images) * self.scale**2
-
     def slow(self, picture_bytes: int) -> bool:
         """Whether pictures of this size take so long that others should not wait for them."""
         return self.format.name in SLOW_FORMATS or picture_bytes > SLOW_BYTES

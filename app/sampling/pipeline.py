@@ -78,18 +78,18 @@ class Pipeline:
             late = DeadlineExceeded("Its turn did not come within the time that was asked for.")
             deliver((work, late) for work in batch.late)
         ready: list[tuple[Work, Outcome]] = []
-        begun = time.perf_counter()
+        rows, begun = batch.rows, time.perf_counter()
         with engine.short_memory_refused():
             made = batch.run()
             for group in _groups(batch.parts, made):
-                if group.encoding is None or (batch.rows <= ENCODE_AT_ONCE and group.quick):
+                if group.encoding is None or (rows <= ENCODE_AT_ONCE and group.quick):
                     ready += group.finish()
                 else:
                     self._encode_beside(group)
         if ready:
             deliver(ready)
         self._seconds = PACE_MEMORY * self._seconds + time.perf_counter() - begun
-        self._rows = PACE_MEMORY * self._rows + batch.rows
+        self._rows = PACE_MEMORY * self._rows + rows
         return True
 
     def _conclude(self, turns: Future[None]) -> None:
@@ -115,12 +115,13 @@ class Pipeline:
         deliver(finish.result() if error is None else [(work, error) for work, _ in group.members])
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Group:
-    """Some rows of a forward that are encoded together, or not at all."""
+    """Some rows of a forward that are encoded together, or not at all. `picture_bytes` are one's pixels as they are encoded."""
 
     encoding: Encoding | None
     members: list[tuple[Work, Rows]]
+    picture_bytes: int
 
     @property
     def size(self) -> int:
@@ -129,17 +130,12 @@ class Group:
     @property
     def slow(self) -> bool:
         """Whether its pictures take long, each by itself."""
-        images = self.members[0][1].images
-        return self.encoding is not None and self.encoding.slow(self.encoding.picture_bytes(images))
+        return self.encoding is not None and self.encoding.slow(self.picture_bytes)
 
     @property
     def quick(self) -> bool:
         """Whether all its pictures together take less than it takes to wake a thread."""
-        images = self.members[0][1].images
-        if self.encoding is None:
-            return True
-        size = self.encoding.picture_bytes(images)
-        return size * self.size <= AT_ONCE_BYTES and not self.encoding.slow(size)
+        return self.picture_bytes * self.size <= AT_ONCE_BYTES and not self.slow
 
     def finish_wanted(self) -> list[tuple[Work, Rows]]:
         """`finish` of those that still wait. What takes long may lie here until nobody does."""
@@ -161,9 +157,13 @@ class Group:
 def _groups(parts: Sequence[Part], made: Sequence[Rows]) -> list[Group]:
     """What was made, in runs of one encoding and of as many rows as are encoded together where there is one."""
     groups: list[Group] = []
+    sample_bytes = made[0].images[0].nbytes if made else 0
     for part, rows in zip(parts, made, strict=True):
         encoding = part.work.encoding
-        step = len(rows.images) if encoding is None else _together(encoding, rows)
+        step, size = len(rows.images), sample_bytes
+        if encoding is not None:
+            size *= encoding.scale**2
+            step = ENCODE_TOGETHER if size * ENCODE_TOGETHER <= TOGETHER_BYTES else max(1, TOGETHER_BYTES // size)
         for piece in _pieces(rows, step):
             last = groups[-1] if groups else None
             if (
@@ -174,12 +174,8 @@ def _groups(parts: Sequence[Part], made: Sequence[Rows]) -> list[Group]:
             ):
                 last.members.append((part.work, piece))
             else:
-                groups.append(Group(encoding, [(part.work, piece)]))
+                groups.append(Group(encoding, [(part.work, piece)], size))
     return groups
-
-
-def _together(encoding: Encoding, rows: Rows) -> int:
-    return max(1, min(ENCODE_TOGETHER, TOGETHER_BYTES // encoding.picture_bytes(rows.images)))
 
 
 def _pieces(rows: Rows, step: int) -> Iterator[Rows]:
