@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     sampler_threads: int = Field(1, ge=1, le=1024, description="CPU threads of the generator that serves samples.")
     sampler_memory_bytes: int = Field(2 * GIB, ge=1, description="How much of loaded generators is kept.")
     sampler_queue_images: int = Field(4096, ge=1, description="Samples that may wait before requests are turned away.")
+    sampler_queue_bytes: int = Field(
+        512 * MIB,
+        ge=1,
+        description="Bytes of their pixels, enlarged as asked for, that may wait or be unsent before large answers are turned away.",
+    )
     sampler_wait_seconds: float = Field(
         30,
         gt=0,

@@ -6,6 +6,7 @@ forward (`pipeline`). Torch comes in with `engine`, when the first sample is ask
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,7 +82,10 @@ class Sampler:
         self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (self._threads,))
         self.cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
         self.admission = Admission(
-            settings.sampler_queue_images, settings.sampler_wait_seconds, lambda: self._pipeline.pace
+            settings.sampler_queue_images,
+            settings.sampler_queue_bytes,
+            settings.sampler_wait_seconds,
+            lambda: self._pipeline.pace,
         )
         self._digest: str | None = None  # of the engine
         self._provenances: dict[tuple[object, ...], Provenance] = {}
@@ -102,12 +106,12 @@ class Sampler:
         deadline_seconds: float | None = None,
     ) -> Samples:
         """All samples at once; see `stream`."""
-        visit = self._enter(len(inputs), deadline_seconds)
+        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
-            made = [await self._next(visit)]
-            while visit.place.left:
-                made.append(await self._next(visit))
+            made = [_samples(await visit.inbox.take())]
+            while visit.inbox.taken < len(inputs):
+                made.append(_samples(await visit.inbox.take()))
         finally:
             self._leave(visit)
         return made[0] if len(made) == 1 else _together(made)
@@ -121,20 +125,22 @@ class Sampler:
     ) -> AsyncGenerator[Samples, None]:
         """The samples of at least one row, in order, in parts as they are made.
 
-        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough), Gone and Unavailable; a network's own
+        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough, at once if that is known), Gone and Unavailable; a network's own
         mistake comes through as it is. Leaving early (or being cancelled) gives the place in the queue back.
         """
-        visit = self._enter(len(inputs), deadline_seconds)
+        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
-            while visit.place.left:
-                yield await self._next(visit)
+            while visit.inbox.taken < len(inputs):
+                part = _samples(await visit.inbox.take())
+                yield part
+                visit.place.sent(len(part))
         finally:
             self._leave(visit)
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done on an encoder thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pipeline.encoders, work)
+        """What `work` gives, done on a thread for what takes long."""
+        return await asyncio.get_running_loop().run_in_executor(self._pipeline.slow, work)
 
     async def provenance(self, resolved: Resolved, format: Format) -> Provenance:  # noqa: A002
         """Writes what samples of this model in this format say of themselves."""
@@ -161,10 +167,23 @@ class Sampler:
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
-    def _enter(self, n: int, deadline_seconds: float | None) -> "Visit":
+    def _enter(
+        self, resolved: Resolved, inputs: Inputs, encoding: Encoding | None, deadline_seconds: float | None
+    ) -> "Visit":
         if self._closed:
             raise _shutting_down()
-        return Visit(self.admission.enter(n, deadline_seconds), Inbox(deadline_seconds))
+        info, scale = resolved.info, 1 if encoding is None else encoding.scale
+        each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
+        least_seconds = 0.0 if deadline_seconds is None else self._least_seconds(resolved, len(inputs))
+        place = self.admission.enter(len(inputs), deadline_seconds, each_bytes, least_seconds)
+        return Visit(place, Inbox(place, deadline_seconds))
+
+    def _least_seconds(self, resolved: Resolved, n: int) -> float:
+        """What the forwards of n samples take when nothing else runs, by what was measured when the model was loaded; else 0."""
+        model = self.cache.peek(resolved.sha256)
+        if model is None:
+            return 0.0
+        return n * min(model.shapes.seconds[shape] / rows for shape, rows in model.shapes.capacity.items())
 
     async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
         """Queue its rows, once its generator is here."""
@@ -177,16 +196,13 @@ class Sampler:
         visit.work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
         self._start(visit.work)
 
-    async def _next(self, visit: "Visit") -> Samples:
-        rows = await visit.inbox.take()
-        self.admission.served(visit.place, len(rows.images))
-        return _samples(rows)
-
     def _leave(self, visit: "Visit") -> None:
         visit.inbox.close()
-        self.admission.leave(visit.place)
-        if visit.work is not None and visit.place.left:
-            self._drop(visit.work)
+        visit.place.leave()
+        if visit.work is not None:
+            visit.work.expires = -math.inf  # for encoders that have not begun
+            if visit.work.left:
+                self._drop(visit.work)
 
     def _start(self, work: Work) -> None:
         """Queue it at the end of this turn of the loop, together with all that has come in meanwhile: the generating thread, which

@@ -3,58 +3,106 @@
 import math
 from collections.abc import Callable
 
-from app.errors import Busy
+from app.errors import Busy, DeadlineExceeded
+
+SMALL_BYTES = 2**17  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
 
 
 class Place:
-    """A request that waits for `left` more samples."""
+    """A request that waits for `left` more samples, and holds so many bytes for them until they are sent."""
 
-    def __init__(self, n: int) -> None:
+    __slots__ = ("_admission", "_each_bytes", "held_bytes", "left")
+
+    def __init__(self, admission: "Admission", n: int, each_bytes: int) -> None:
+        self._admission = admission
+        self._each_bytes = each_bytes
+        self.held_bytes = n * each_bytes
         self.left = n
+
+    def arrived(self, n: int) -> None:
+        """So many of its samples were made: whether they are fetched at once is no matter to those who wait for theirs."""
+        n = min(n, self.left)
+        self.left -= n
+        self._admission.waiting -= n
+        if not self.left:
+            self._admission.waiters.discard(self)
+
+    def fail(self) -> None:
+        """No more will be made for it."""
+        self.arrived(self.left)
+
+    def sent(self, n: int) -> None:
+        """So many of its samples are in memory no more."""
+        self._release(n * self._each_bytes)
+
+    def leave(self) -> None:
+        """It waits no more, and holds nothing."""
+        if self.left:
+            self.fail()
+        self._release(self.held_bytes)
+
+    def _release(self, size: int) -> None:
+        self.held_bytes -= size
+        self._admission.held_bytes -= size
 
 
 class Admission:
-    """A bounded queue. `limit` is the most samples that may wait, `pace` the seconds that one takes, lately.
+    """A bounded queue. `limit` is the most samples that may wait, `limit_bytes` the most that they may come to, together with those that
+    are made and not yet sent, and `pace` the seconds that one takes, lately.
 
     A request that would surely come too late is refused at once, and says when there will be room: that is worth more to its client,
     and to those who wait already, than an answer that nobody waits for any more.
     """
 
-    def __init__(self, limit: int, wait_seconds: float, pace: Callable[[], float]) -> None:
+    def __init__(self, limit: int, limit_bytes: int, wait_seconds: float, pace: Callable[[], float]) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._wait_seconds = wait_seconds
         self._pace = pace
-        self._places: set[Place] = set()
-        self.waiting = 0  # samples that were let in and not yet handed over
+        self.waiters: set[Place] = set()
+        self.waiting = 0  # samples that were let in and not yet made
+        self.held_bytes = 0  # of samples that were let in and not yet sent
 
-    def enter(self, n: int, deadline_seconds: float | None) -> Place:
-        """A place for n samples, wanted within so many seconds. Raises Busy."""
-        if self._places:  # alone, a request may be larger than the queue
+    def enter(self, n: int, deadline_seconds: float | None, each_bytes: int = 0, least_seconds: float = 0.0) -> Place:
+        """A place for n samples of so many bytes each, wanted within so many seconds, where making them takes `least_seconds` or more.
+
+        Raises Busy and, where the deadline is too short for these samples whoever else waits, DeadlineExceeded.
+        """
+        if deadline_seconds is not None:
+            self._refuse_hopeless(n, deadline_seconds, least_seconds)
+        if self.waiters:  # alone, a request may be larger than the queue
             self._refuse_surplus(n)
             self._refuse_late(n, deadline_seconds)
-        place = Place(n)
-        self._places.add(place)
+        if self.held_bytes and n * each_bytes > SMALL_BYTES:
+            self._refuse_bulk(n * each_bytes)
+        place = Place(self, n, each_bytes)
+        self.waiters.add(place)
         self.waiting += n
+        self.held_bytes += place.held_bytes
         return place
 
-    def served(self, place: Place, n: int) -> None:
-        """So many of its samples were handed over."""
-        place.left -= n
-        self.waiting -= n
-
-    def leave(self, place: Place) -> None:
-        """It waits no more."""
-        self._places.discard(place)
-        self.waiting -= place.left
+    def _refuse_hopeless(self, n: int, deadline_seconds: float, least_seconds: float) -> None:
+        """The pace counts while others wait: of one alone it may tell another model's, and nobody would be let in to show a new one."""
+        own = max(least_seconds, self._pace() * n) if self.waiters else least_seconds
+        if own > deadline_seconds:
+            raise DeadlineExceeded(
+                f"What is asked for takes {own:.2g} s here, and the request allows {deadline_seconds:g} s: ask for fewer, or allow more."
+            )
 
     def _refuse_surplus(self, n: int) -> None:
         surplus = self.waiting + n - self._limit
         if surplus > 0:
             raise _busy(f"{self.waiting} samples wait already", surplus * self._pace())
 
+    def _refuse_bulk(self, size: int) -> None:
+        """When those who hold bytes will fetch them is not known: what waits is made by the time that is told."""
+        if self.held_bytes + size > self._limit_bytes:
+            reason = f"{self.held_bytes:,} bytes of samples wait or are being fetched, too many for {size:,} more"
+            raise _busy(reason, self.waiting * self._pace())
+
     def _refuse_late(self, n: int, deadline_seconds: float | None) -> None:
         """Rows are shared equally: by the time that it has its n samples, each of the others has had as many at most."""
-        ahead = len(self._places) if n == 1 else sum(min(place.left, n) for place in self._places)
+        ahead = len(self.waiters) if n == 1 else sum(min(place.left, n) for place in self.waiters)
         last = self._pace() * ahead
         allowed = self._wait_seconds if deadline_seconds is None else deadline_seconds - self._pace() * n
         if last > allowed:

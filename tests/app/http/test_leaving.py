@@ -20,6 +20,7 @@ from tests.app.routes.gallery import gallery
 from tests.servers import wait_until
 
 SAMPLE = "/v1/models/cats:1/samples/1.png"
+NPZ = "application/x-npz"
 BODY = b'{"model": "cats", "seed": 1}'
 
 
@@ -103,7 +104,7 @@ def test_a_deadline_that_passes_is_a_504(
 def test_what_cannot_be_in_time_is_refused_at_once(
     running: tuple[FastAPI, Client], monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """429 with Retry-After while others wait; without a deadline there is room."""
+    """429 with Retry-After while others are in the way, 504 without where it is its own time; without a deadline there is room."""
     app, client = running
     admission = app.state.sampler.admission
     with held(monkeypatch) as may_go, ThreadPoolExecutor(2) as beside:
@@ -114,13 +115,32 @@ def test_what_cannot_be_in_time_is_refused_at_once(
         first = ask(SAMPLE)
         wait_until(lambda: admission.waiting == 1, seconds=10)
         admission._pace = lambda: 1.0
-        busy = client.get(path, headers={"X-Deadline-Seconds": "0.5"})
+        busy = client.get(path, headers={"X-Deadline-Seconds": "1.5"})
         assert (busy.status_code, busy.json()["code"]) == (429, "busy")
-        assert busy.headers["retry-after"] == "2"  # one before it and itself, a second each, less the half that it has
+        assert (
+            busy.headers["retry-after"] == "1"
+        )  # one before it and itself, a second each, less what it has, rounded up
+        hopeless = client.get(path, headers={"X-Deadline-Seconds": "0.5"})
+        assert (hopeless.status_code, hopeless.json()["code"]) == (504, "deadline_exceeded")
+        assert "retry-after" not in hopeless.headers
         second = ask(path)
         wait_until(lambda: admission.waiting == 2, seconds=10)
         may_go.set()
         assert [first.result().status_code, second.result().status_code] == [200, 200]
+
+
+def test_too_many_for_their_deadline_are_told_so_alone(tmp_path: Path) -> None:
+    """504 at once, without Retry-After; the same samples come when there is time."""
+    with gallery(tmp_path, sync_generation_limit=100_000) as (app, client):
+        assert client.get(SAMPLE).status_code == 200
+        body = {"model": "cats", "n": 100_000}
+        late = client.post("/v1/generations", json=body, headers={"X-Deadline-Seconds": "0.02", "Accept": NPZ})
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert "ask for fewer" in late.json()["detail"]
+        assert "retry-after" not in late.headers
+        assert app.state.sampler.admission.waiting == 0
+        few = client.post("/v1/generations", json=body | {"n": 10}, headers={"X-Deadline-Seconds": "20", "Accept": NPZ})
+        assert few.status_code == 200
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "601", "nan", "inf", "soon", ""])

@@ -252,3 +252,21 @@ def test_one_who_hangs_up_frees_the_place(tmp_path: Path, accept: str) -> None:
             assert int(busy.headers["retry-after"]) >= 1
         wait_until(lambda: app.state.sampler.admission.waiting == 0, seconds=10)
         assert ask(client).status_code == 200
+
+
+def test_a_slow_reader_does_not_make_others_be_refused(tmp_path: Path) -> None:
+    """What lies ready for one who does not fetch it fills no queue, though it is far more than a queue takes."""
+    with gallery(tmp_path, sync_generation_limit=100_000, sampler_queue_images=10) as (app, client):
+        assert ask(client).status_code == 200
+        body = json.dumps({"model": "cats", "n": 100_000}).encode()
+        head = (
+            f"POST {URL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/x-npz\r\n"
+        )
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((client.base_url.host, client.base_url.port))
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+            wait_until(lambda: app.state.sampler.admission.waiting == 0, seconds=30)
+            assert app.state.sampler.admission.waiters == set()
+            assert ask(client).status_code == 200

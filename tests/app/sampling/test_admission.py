@@ -4,25 +4,26 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.errors import Busy
-from app.sampling.admission import Admission, Place
+from app.errors import Busy, DeadlineExceeded
+from app.sampling.admission import SMALL_BYTES, Admission, Place
 
 PACE = 0.5  # seconds per sample
+LIMIT_BYTES = 1_000_000
 
 
 def admission(limit: int = 100, wait_seconds: float = 1_000.0, *, sizes: Sequence[int] = ()) -> Admission:
     """One at which requests of these sizes wait already."""
-    made = Admission(limit, wait_seconds, lambda: PACE)
+    made = Admission(limit, LIMIT_BYTES, wait_seconds, lambda: PACE)
     for size in sizes:
         made.enter(size, None)
     return made
 
 
-def retry_after(made: Admission, n: int, deadline_seconds: float | None = None) -> int:
+def retry_after(made: Admission, n: int, deadline_seconds: float | None = None, *, each_bytes: int = 0) -> int:
     """What a request that is refused is told."""
     waiting = made.waiting
     with pytest.raises(Busy) as caught:
-        made.enter(n, deadline_seconds)
+        made.enter(n, deadline_seconds, each_bytes)
     assert made.waiting == waiting
     return int(caught.value.headers["Retry-After"])
 
@@ -33,10 +34,10 @@ def test_alone_a_request_may_be_larger_than_the_queue() -> None:
     large = made.enter(1_000, 0.001)
     assert made.waiting == 1_000
     assert retry_after(made, 1) == 991 * PACE + 0.5  # whole seconds, rounded up
-    made.served(large, 995)
+    large.arrived(995)
     made.enter(5, None)
     retry_after(made, 1)
-    made.leave(large)
+    large.leave()
     assert made.waiting == 5
     made.enter(5, None)
 
@@ -55,11 +56,11 @@ def test_leaving_gives_back_what_is_left() -> None:
     """Those who were served in part give back the rest, and leaving twice is no harm."""
     made = admission(limit=10)
     first, second = made.enter(6, None), made.enter(4, None)
-    made.served(first, 2)
-    made.leave(first)
+    first.arrived(2)
+    first.leave()
     assert made.waiting == 4
-    made.served(second, 4)
-    made.leave(second)
+    second.arrived(4)
+    second.leave()
     assert made.waiting == 0
     made.enter(100, None)
 
@@ -69,6 +70,7 @@ def test_leaving_gives_back_what_is_left() -> None:
     [
         ([50], 1, 1.0, 0.0),  # one row of the other is made before
         ([50], 1, 0.75, 0.25),
+        ([50], 1, 0.5, 0.5),
         ([50], 10, 10.0, 0.0),  # ten of the other, ten of its own
         ([50], 10, 9.0, 1.0),
         ([50, 2, 1], 10, 11.5, 0.0),  # the small ones have no more than they ask for
@@ -96,7 +98,47 @@ def test_without_a_deadline_the_longest_wait_counts() -> None:
 
 def test_while_the_pace_is_unknown_nobody_is_late() -> None:
     """Nothing was made yet, so nothing can be said: only the limit counts."""
-    made = Admission(100, 1.0, lambda: 0.0)
+    made = Admission(100, LIMIT_BYTES, 1.0, lambda: 0.0)
     made.enter(90, None)
     made.enter(10, 0.001)
     assert retry_after(made, 1) == 1
+
+
+def test_large_answers_are_refused_by_bytes_until_others_are_sent() -> None:
+    """What is made counts until it is sent, or its request leaves; small answers are let in all the same, and so is one alone."""
+    made = admission()
+    first = made.enter(10, None, 90_000)
+    assert retry_after(made, 1, each_bytes=200_000) == 10 * PACE
+    made.enter(1, None, SMALL_BYTES).leave()
+    first.arrived(10)
+    assert retry_after(made, 1, each_bytes=200_000) == 1
+    first.sent(2)
+    second = made.enter(1, None, 200_000)
+    assert made.held_bytes == 920_000
+    retry_after(made, 1, each_bytes=200_000)
+    first.leave()
+    first.leave()
+    second.fail()
+    assert (made.waiting, made.held_bytes) == (0, 200_000)
+    second.leave()
+    made.enter(1, None, 2 * LIMIT_BYTES).leave()
+    assert (made.waiting, made.held_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(("n", "deadline", "least"), [(1_000, 5.0, 10.0), (1, 0.2, 0.3)])
+def test_a_deadline_that_is_too_short_for_oneself_is_said_alone_too(n: int, deadline: float, least: float) -> None:
+    """Coming again would not help, so no time is told for it; a little longer, and it is let in."""
+    made = admission()
+    with pytest.raises(DeadlineExceeded, match="ask for fewer") as caught:
+        made.enter(n, deadline, 1, least)
+    assert caught.value.headers == {}
+    assert (made.waiting, made.held_bytes) == (0, 0)
+    made.enter(n, least, 1, least)
+
+
+def test_while_others_wait_the_pace_tells_what_is_hopeless() -> None:
+    """Not the others are in its way but its own samples; fewer of them are let in."""
+    made = admission(sizes=[1])
+    with pytest.raises(DeadlineExceeded, match=r"takes 5 s here, and the request allows 4.9 s"):
+        made.enter(10, 4.9)
+    made.enter(8, 4.9)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -175,6 +176,20 @@ def test_a_deadline_that_passes_frees_the_place(
             assert len(await patient) == 1
         assert sampler.admission.waiting == 0
         assert len(await sampler.generate(dcgan, SEEDS)) == 100
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
+def test_a_deadline_that_cannot_be_met_costs_nothing(sampler: Sampler, dcgan: Resolved) -> None:
+    """Alone, and with all the time of the machine, so many samples take longer: that is said before the first is made."""
+
+    async def scenario() -> None:
+        await sampler.generate(dcgan, [0])
+        begun = time.perf_counter()
+        with pytest.raises(DeadlineExceeded, match="ask for fewer"):
+            await sampler.gather(dcgan, Seeds.of(range(2**40)), None, 60)
+        assert time.perf_counter() - begun < 5
+        assert len(await sampler.gather(dcgan, Seeds.of(SEEDS), None, 60)) == 100
 
     asyncio.run(asyncio.wait_for(scenario(), 30))
 
