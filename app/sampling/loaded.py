@@ -86,7 +86,8 @@ class GeneratorCache:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each generator that is loaded now, by the SHA-256 of its weights."""
-        return {sha256: loaded.generator.nbytes for sha256, loaded in self._loaded.items()}
+        now = list(self._loaded.items())  # in one step, because other threads ask too, and the loop goes on meanwhile
+        return {sha256: loaded.generator.nbytes for sha256, loaded in now}
 
     def peek(self, sha256: str) -> Loaded | None:
         """The generator if it is here; using it keeps it."""

@@ -1,6 +1,7 @@
 """Loading generators: once, within a limit, and what happens to damaged files."""
 
 import asyncio
+import sys
 import tempfile
 from contextlib import closing
 from dataclasses import replace
@@ -98,6 +99,29 @@ def test_the_longest_unused_model_is_dropped(
 
     with closing(Sampler(settings, storage)) as sampler:
         asyncio.run(scenario(sampler))
+
+
+def test_what_is_loaded_can_be_listed_while_models_are_used(
+    sampler: Sampler, dcgan: Resolved, mlp: Resolved
+) -> None:
+    """Another thread reads the sizes while the loop uses now this model and now that one."""
+
+    async def scenario() -> None:
+        for model in (dcgan, mlp):
+            await sampler.generate(model, [1])
+        listing = asyncio.create_task(asyncio.to_thread(lambda: [sampler.cache.sizes() for _ in range(20_000)]))
+        while not listing.done():
+            for model in (dcgan, mlp) * 100:
+                sampler.cache.peek(model.sha256)
+            await asyncio.sleep(0)
+        assert all(sizes.keys() == {dcgan.sha256, mlp.sha256} for sizes in await listing)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(scenario())
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_one_model_larger_than_the_limit_still_serves(settings: Settings, storage: Storage, dcgan: Resolved) -> None:
