@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import tempfile
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.errors import Gone, TooHeavy, Unavailable
+from app.errors import Busy, DeadlineExceeded, Gone, TooHeavy, Unavailable
 from app.registry import Resolved
-from app.sampling import Sampler, Samples, engine, shapes
+from app.sampling import LOADERS, Sampler, Samples, Seeds, engine, loaded, shapes
 from app.settings import Settings
 from app.storage import Storage
 from models.manifest import MANIFEST, WEIGHTS
 from tests.generators import store_generator
+from tests.servers import wait_until
 
 
 def test_a_model_loads_once_however_many_ask(
@@ -36,6 +38,72 @@ def test_a_model_loads_once_however_many_ask(
 
     asyncio.run(scenario())
     assert loads == ["dcgan:1"]
+
+
+def test_what_nobody_waits_for_any_more_is_not_loaded(
+    sampler: Sampler, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the loaders are busy, a model whose requests have all given up leaves their queue; one that a single request still
+    wants stays in it, and one that is asked for again comes in again.
+    """
+    models = [store_generator(storage, tmp_path, f"m{seed}", seed=seed) for seed in range(LOADERS + 3)]
+    *busy, dropped, shared, again = models
+    may_end = threading.Event()
+    loads = count_loads(monkeypatch, may_end)
+
+    async def scenario() -> None:
+        first = [asyncio.create_task(sampler.generate(model, [1])) for model in busy]
+        await asyncio.to_thread(wait_until, lambda: len(loads) == len(busy))
+        hurried = [
+            sampler.gather(model, Seeds([1]), deadline_seconds=0.05) for model in (dropped, shared, again, again)
+        ]
+        patient = asyncio.create_task(sampler.generate(shared, [1]))
+        late = await asyncio.gather(*hurried, return_exceptions=True)
+        assert [type(answer) for answer in late] == [DeadlineExceeded] * len(hurried)
+        anew = asyncio.create_task(sampler.generate(again, [1]))
+        await asyncio.sleep(0)
+        may_end.set()
+        assert [len(samples) for samples in await asyncio.gather(*first, patient, anew)] == [1] * (len(busy) + 2)
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert sorted(loads) == sorted(model.label for model in models if model is not dropped)
+
+
+def test_a_load_under_way_ends_and_is_kept(sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries again after a deadline that was too short finds the model."""
+    may_end = threading.Event()
+    loads = count_loads(monkeypatch, may_end)
+
+    async def scenario() -> None:
+        with pytest.raises(DeadlineExceeded):
+            await sampler.gather(dcgan, Seeds([1]), deadline_seconds=0.05)
+        may_end.set()
+        await asyncio.to_thread(wait_until, lambda: dcgan.sha256 in sampler.cache)
+        assert len(await sampler.generate(dcgan, [1])) == 1
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+    assert loads == ["dcgan:1"]
+
+
+def test_no_more_models_wait_than_can_be_loaded_soon(
+    sampler: Sampler, dcgan: Resolved, mlp: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are told to come again, and are served when they do."""
+    monkeypatch.setattr(loaded, "MOST_RUNS", 1)
+    may_end = threading.Event()
+    count_loads(monkeypatch, may_end)
+
+    async def scenario() -> None:
+        first = [asyncio.create_task(sampler.generate(dcgan, [seed])) for seed in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy, match="try again") as refused:
+            await sampler.generate(mlp, [1])
+        assert refused.value.headers == {"Retry-After": "1"}
+        may_end.set()
+        assert [len(samples) for samples in await asyncio.gather(*first)] == [1, 1, 1]
+        assert len(await sampler.generate(mlp, [1])) == 1
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_a_model_that_is_too_heavy_is_tried_once(
@@ -68,12 +136,15 @@ def test_a_model_is_not_loaded_into_memory_that_is_not_there(
     assert len(asyncio.run(sampler.generate(dcgan, [1]))) == 1
 
 
-def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def count_loads(monkeypatch: pytest.MonkeyPatch, may_end: threading.Event | None = None) -> list[str]:
+    """The labels of those that are loaded from now on; none is there before `may_end` is set."""
     loads: list[str] = []
     load = engine.load
 
     def counted(snapshot: Path, resolved: Resolved) -> Any:
         loads.append(resolved.label)
+        if may_end is not None:
+            may_end.wait(20)
         return load(snapshot, resolved)
 
     monkeypatch.setattr(engine, "load", counted)
@@ -101,15 +172,14 @@ def test_the_longest_unused_model_is_dropped(
         asyncio.run(scenario(sampler))
 
 
-def test_what_is_loaded_can_be_listed_while_models_are_used(
-    sampler: Sampler, dcgan: Resolved, mlp: Resolved
-) -> None:
+def test_what_is_loaded_can_be_listed_while_models_are_used(sampler: Sampler, dcgan: Resolved, mlp: Resolved) -> None:
     """Another thread reads the sizes while the loop uses now this model and now that one."""
 
     async def scenario() -> None:
         for model in (dcgan, mlp):
             await sampler.generate(model, [1])
-        listing = asyncio.create_task(asyncio.to_thread(lambda: [sampler.cache.sizes() for _ in range(20_000)]))
+        list_often = asyncio.to_thread(lambda: [sampler.cache.sizes() for _ in range(20_000)])
+        listing = asyncio.create_task(list_often)
         while not listing.done():
             for model in (dcgan, mlp) * 100:
                 sampler.cache.peek(model.sha256)
