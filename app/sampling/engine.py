@@ -14,7 +14,7 @@ from app.errors import Unavailable
 from app.interpreter import keep_imported
 from app.registry import Resolved
 from app.sampling.loaded import Loaded
-from app.sampling.shapes import verify
+from app.sampling.shapes import Shapes, verify
 from models.machine import spare_memory
 from models.manifest import WEIGHTS, ModelFileError
 
@@ -108,6 +108,10 @@ def _load(snapshot: Path, resolved: Resolved) -> Loaded:
         one, other = (np.eye(n_classes, dtype=np.float32)[(numbers + step) % n_classes] for step in (0, 1))
         return generator.forward(z, share * one + (1 - share) * other)
 
+    def verify_mixtures() -> Shapes:
+        with short_memory_refused():
+            return verify(mixed_probe)
+
     shapes = verify(probe)
     keep_imported()
-    return Loaded(generator, draw, n_classes, shapes, lambda: verify(mixed_probe))
+    return Loaded(generator, draw, n_classes, shapes, verify_mixtures)

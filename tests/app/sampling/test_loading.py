@@ -14,10 +14,11 @@ import pytest
 
 from app.errors import Busy, DeadlineExceeded, Gone, TooHeavy, Unavailable
 from app.registry import Resolved
-from app.sampling import LOADERS, Sampler, Samples, Seeds, engine, loaded, shapes
+from app.sampling import LOADERS, Latents, Sampler, Samples, Seeds, engine, loaded, shapes
 from app.settings import Settings
 from app.storage import Storage
 from models.manifest import MANIFEST, WEIGHTS
+from models.randomness import sample_latents
 from tests.generators import store_generator
 from tests.servers import wait_until
 
@@ -123,6 +124,52 @@ def test_a_model_that_is_too_heavy_is_tried_once(
 
     asyncio.run(scenario())
     assert loads == ["dcgan:1", "mlp:1"]
+
+
+def test_mixtures_that_could_not_be_verified_are_tried_again(
+    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is short for a moment the request is refused, others of the model go on, and the next one is served."""
+    from models.generator import LoadedGenerator
+
+    forward = LoadedGenerator.forward
+
+    def short(generator: LoadedGenerator, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        if labels is not None and labels.ndim == 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return forward(generator, z, labels)
+
+    mixtures = Latents(sample_latents([1, 2], 16), np.array([[0.5, 0.5, 0], [0, 0.25, 0.75]], np.float32))
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(LoadedGenerator, "forward", short)
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="too little memory"):
+                    await sampler.gather(dcgan, mixtures)
+            assert len(await sampler.generate(dcgan, [1])) == 1
+        assert len(await sampler.gather(dcgan, mixtures)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_mixtures_that_are_too_heavy_are_tried_once(
+    sampler: Sampler, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model itself is served."""
+    mixtures = Latents(sample_latents([1], 16), np.array([[0.5, 0.5, 0]], np.float32))
+
+    async def scenario() -> None:
+        await sampler.generate(dcgan, [1])
+        with monkeypatch.context() as patch:
+            patch.setattr(shapes, "MOST_FORWARD_SECONDS", 0.0)
+            with pytest.raises(TooHeavy, match="download it"):
+                await sampler.gather(dcgan, mixtures)
+        with pytest.raises(TooHeavy, match="download it"):
+            await sampler.gather(dcgan, mixtures)
+        assert len(await sampler.generate(dcgan, [2])) == 1
+
+    asyncio.run(scenario())
 
 
 def test_a_model_is_not_loaded_into_memory_that_is_not_there(
