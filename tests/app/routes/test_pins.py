@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 from httpx import Client
 
+from app import registry
 from app.main import create_app
+from app.sampling import engine
+from app.sampling.loaded import Loaded
 from tests.app.routes.gallery import gallery
 from tests.servers import wait_until
 from tests.serving import serving
@@ -77,3 +81,26 @@ def test_another_process_pins_too(tmp_path: Path) -> None:
     with gallery(tmp_path, sweep_seconds=0.2) as (app, client), serving(create_app(app.state.settings)) as other:
         client.put("/v1/models/glass/pin")
         wait_until(lambda: loaded(other, True) == ["glass"], seconds=20)
+
+
+def test_a_pinned_model_that_cannot_be_loaded_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its loading raises, those that are pinned beside it and after it are loaded, and so is it once it can be."""
+    load = engine.load
+
+    def spoiled(snapshot: Path, resolved: registry.Resolved) -> Loaded:
+        if resolved.label == "cats:1":
+            raise AttributeError("a mistake")
+        return load(snapshot, resolved)
+
+    with gallery(tmp_path, sweep_seconds=0.2) as (app, client):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "load", spoiled)
+            with app.state.database.writing() as session:
+                for name in ("cats", "glass"):
+                    registry.pin(session, name)
+            wait_until(lambda: loaded(client, True) == ["glass"], seconds=20)
+            assert client.put("/v1/models/ink/pin").status_code == 200
+            assert loaded(client, True) == ["glass", "ink"]
+        wait_until(lambda: loaded(client, True) == ["cats", "glass", "ink"], seconds=20)
