@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.build import construct
 from models.catalog import networks
 from models.manifest import WEIGHTS, GeneratorInfo, ModelFileError, read_info
+from models.memory import is_out_of_memory
 from models.prepared import prepare
 from models.randomness import sample_latents
 
@@ -22,6 +23,8 @@ __all__ = ["GeneratorInfo", "LoadedGenerator", "ModelFileError", "latents", "loa
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]  # [n] classes, or [n, classes] mixtures
 
+# How files and layers say that sizes do not fit them.
+MISFITS = (SafetensorError, RuntimeError, AssertionError, ValueError, TypeError, ArithmeticError, LookupError)
 MIXTURE_TOLERANCE = 1e-4  # of a sum
 
 
@@ -98,13 +101,20 @@ def load_generator(snapshot: Path, device: torch.device | str = "cpu") -> Loaded
         raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != info.sha256:
         raise ModelFileError(f"{path} is damaged: its SHA-256 is not the one in the manifest")
-    network = construct(lambda: networks(info.network.family).Generator(info.network, info.data))
     try:
-        weights = {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}  # aligned by torch
-        network.load_state_dict(weights, strict=True, assign=True)
-    except (SafetensorError, RuntimeError) as error:
+        network = _build(info, content)
+    except MISFITS as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelFileError(f"{path} does not hold the weights that its manifest describes: {error}") from error
     return LoadedGenerator(info, network.eval().to(device), torch.device(device))
+
+
+def _build(info: GeneratorInfo, content: bytes) -> nn.Module:
+    network: nn.Module = construct(lambda: networks(info.network.family).Generator(info.network, info.data))
+    weights = {name: tensor.clone() for name, tensor in safetensors.torch.load(content).items()}  # aligned by torch
+    network.load_state_dict(weights, strict=True, assign=True)
+    return network
 
 
 def latents(

@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from models.catalog import parse_network
 from models.config import DataSpec, NetworkOptions
@@ -50,6 +50,15 @@ class GeneratorInfo(BaseModel):
     fingerprint: dict[str, Any]
     sha256: str  # of generator.safetensors
 
+    @model_validator(mode="after")
+    def _agrees_with_its_network(self) -> Self:
+        for part in ("family", "z_dim", "conditional"):
+            if getattr(self, part) != getattr(self.network, part):
+                raise ValueError(f"{part} is not that of the network")
+        if self.conditional and not self.classes:
+            raise ValueError("a conditional network has classes")
+        return self
+
     @property
     def data(self) -> DataSpec:
         """The shape of what it learned from, which its networks are built for."""
@@ -72,5 +81,13 @@ def read_info(snapshot: Path) -> GeneratorInfo:
         fault = error.errors(include_url=False)[0]
         where = "/".join(map(str, fault["loc"]))
         raise ModelFileError(f"{snapshot / MANIFEST} is not a model's manifest: {where}: {fault['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{snapshot / MANIFEST} is not JSON") from error
+
+
+def weights_size(snapshot: Path) -> int:
+    """Bytes of the weights of a snapshot folder. Raises ModelFileError."""
+    try:
+        return (snapshot / WEIGHTS).stat().st_size
+    except OSError as error:
+        raise ModelFileError(f"{snapshot / WEIGHTS} cannot be read: {error.strerror}") from error

@@ -69,7 +69,7 @@ def _published(session: Session, ref: str) -> registry.Model | None:
     return registry.get_model(session, name)
 
 
-@router.put("/{ref}/pin", responses=problems(404, 409, 410, 422, 503), summary="Keep a model loaded")
+@router.put("/{ref}/pin", responses=problems(404, 409, 410, 422, 429, 503), summary="Keep a model loaded")
 async def pin_model(
     ref: ModelRef, database: DatabaseDep, references: ReferencesDep, sampler: SamplerDep, keeper: KeeperDep
 ) -> Pin:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Unavailable
+from app.errors import Gone, Unavailable
 from app.interpreter import keep_imported
 from app.registry import Resolved
 from app.sampling.loaded import Loaded
-from app.sampling.shapes import verify
+from app.sampling.shapes import Shapes, verify
+from models.catalog import parse_network
 from models.machine import spare_memory
-from models.manifest import WEIGHTS, ModelFileError
+from models.manifest import GeneratorInfo, ModelFileError, read_info, weights_size
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 COPIES = (
     4  # of a model's weights that loading holds at once: the file, its tensors, the network's own and the first ones
 )
+# Of a manifest, beside its network.
+RECORDED = {"family", "height", "width", "channels", "classes", "z_dim", "conditional"}
 FORM = 3  # of generators when they sample: raised whenever models.prepared gives other bits
 
 
@@ -74,25 +77,42 @@ def short_memory_refused() -> Iterator[None]:
 def load(snapshot: Path, resolved: Resolved) -> Loaded:
     """Load a snapshot folder and find the batch shapes at which it may run.
 
-    Raises Unavailable when memory is short, and for files that are damaged, or whole but not the ones on record; TooHeavy.
+    Raises Unavailable when memory is short, and for files that are damaged, or whole but not the ones on record; Gone for files
+    that were deleted; TooHeavy.
     """
-    size, spare = (snapshot / WEIGHTS).stat().st_size, spare_memory()
-    if spare is not None and COPIES * size > spare:  # the kernel would end some process of this machine
-        raise Unavailable(f"There is too little memory to load {resolved.label} now, which has {size:,} bytes.")
-    with short_memory_refused():
-        return _load(snapshot, resolved)
+    with damage_told(resolved), short_memory_refused():
+        size, spare = weights_size(snapshot), spare_memory()
+        if spare is not None and COPIES * size > spare:  # the kernel would end some process of this machine
+            raise Unavailable(f"There is too little memory to load {resolved.label} now, which has {size:,} bytes.")
+        if not is_on_record(read_info(snapshot), resolved):
+            raise Unavailable(f"The stored files of {resolved.label} are not the ones on record: restore or delete it.")
+        return _load(snapshot)
 
 
-def _load(snapshot: Path, resolved: Resolved) -> Loaded:
+@contextmanager
+def damage_told(resolved: Resolved) -> Iterator[None]:
+    """Raises Gone for files that were deleted meanwhile, and Unavailable for others that cannot be used."""
+    try:
+        yield
+    except ModelFileError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise Gone(f"The files of {resolved.label} are no longer in the storage.") from error
+        raise Unavailable(f"The stored files of {resolved.label} cannot be used: restore or delete it.") from error
+
+
+def is_on_record(info: GeneratorInfo, resolved: Resolved) -> bool:
+    """Whether a manifest says what was registered: it vouches for the weights, and nothing else vouches for it."""
+    said, recorded = info.model_dump(mode="json", include=RECORDED), resolved.info
+    if info.sha256 != resolved.sha256 or not said.items() <= recorded.items():
+        return False
+    return "network" not in recorded or parse_network(recorded["network"]) == info.network
+
+
+def _load(snapshot: Path) -> Loaded:
     from models.generator import latents, load_generator
 
-    try:
-        generator = load_generator(snapshot, _device()).prepared(_precision())
-    except ModelFileError as error:
-        raise Unavailable(f"The stored files of {resolved.label} cannot be used: restore or delete it.") from error
-    info = generator.info  # the weights have its SHA-256, or they had not loaded
-    if info.sha256 != resolved.sha256:
-        raise Unavailable(f"The stored files of {resolved.label} are not the ones on record: restore or delete it.")
+    generator = load_generator(snapshot, _device()).prepared(_precision())
+    info = generator.info
     n_classes = len(info.classes) if info.conditional else 0
 
     def draw(seeds: Sequence[int], truncation: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,6 +128,10 @@ def _load(snapshot: Path, resolved: Resolved) -> Loaded:
         one, other = (np.eye(n_classes, dtype=np.float32)[(numbers + step) % n_classes] for step in (0, 1))
         return generator.forward(z, share * one + (1 - share) * other)
 
+    def verify_mixtures() -> Shapes:
+        with short_memory_refused():
+            return verify(mixed_probe)
+
     shapes = verify(probe)
     keep_imported()
-    return Loaded(generator, draw, n_classes, shapes, lambda: verify(mixed_probe))
+    return Loaded(generator, draw, n_classes, shapes, verify_mixtures)

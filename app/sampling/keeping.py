@@ -39,12 +39,12 @@ class Keeper:
         self._sampler.cache.pinned = frozenset(resolved.sha256 for resolved in wanted)
         failed = set()
         for resolved in wanted:
-            try:
-                await self._sampler.cache.get(resolved)
-            except GanvilError as error:
+            (outcome,) = await asyncio.gather(self._sampler.cache.get(resolved), return_exceptions=True)
+            if isinstance(outcome, Exception):  # whatever it is, the other models do not wait for it
                 failed.add(resolved.label)
                 if resolved.label not in self._failed:
-                    log.warning("pinned.not_loaded", model=resolved.label, reason=error.detail)
+                    mistake = None if isinstance(outcome, GanvilError) else outcome
+                    log.warning("pinned.not_loaded", model=resolved.label, reason=str(outcome), exc_info=mistake)
         self._failed = frozenset(failed)
 
     async def check_room(self, resolved: Resolved) -> None:

@@ -3,16 +3,16 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import TooHeavy
+from app.errors import Busy, TooHeavy
 from app.registry import Resolved
 from app.sampling.shapes import Shapes
 from models.randomness import sample_classes
@@ -20,6 +20,7 @@ from models.randomness import sample_classes
 Labels = NDArray[np.int64] | NDArray[np.float32]  # [n] class indices, or [n, n_classes] mixtures
 
 MOST_TOO_HEAVY = 1_000  # models that are remembered
+MOST_RUNS = 32  # that wait for the loaders: whoever came after them would wait for long
 
 
 class Generator(Protocol):
@@ -64,11 +65,28 @@ class Loaded:
         return replace(self, shapes=self.verify_mixtures())
 
 
+class Key(NamedTuple):
+    """What is loaded: a generator by the SHA-256 of its weights, and for which labels."""
+
+    sha256: str
+    labels: Literal["classes", "mixtures"]
+
+
+@dataclass(eq=False)
+class Run:
+    """Something that the loaders do for all who wait for it."""
+
+    future: Future[Loaded]
+    outcome: asyncio.Future[Loaded]  # the same in the event loop
+    waiting: int = 0
+
+
 class GeneratorCache:
     """The generators that were used last, up to a number of bytes. Belongs to one event loop.
 
-    A model loads once however many ask at the same time; a load that fails is forgotten, so that the next request tries again,
-    unless the model was too heavy. What is `pinned` (SHA-256 of weights) stays, even beyond the limit.
+    A model loads once however many ask at the same time, and not at all when they have all gone before its turn comes. A load that
+    fails is forgotten, so that the next request tries again, unless the model was too heavy. What is `pinned` (SHA-256 of weights)
+    stays, even beyond the limit.
     """
 
     def __init__(self, load: Callable[[Resolved], Loaded], executor: Executor, limit_bytes: int) -> None:
@@ -76,9 +94,9 @@ class GeneratorCache:
         self._executor = executor
         self.limit_bytes = limit_bytes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[Loaded]] = {}
-        self._mixing: WeakKeyDictionary[Loaded, asyncio.Task[Loaded]] = WeakKeyDictionary()
-        self._too_heavy: OrderedDict[str, str] = OrderedDict()  # why, of those that were asked for last
+        self._mixing: WeakKeyDictionary[Loaded, Loaded] = WeakKeyDictionary()
+        self._runs: dict[Key, Run] = {}
+        self._too_heavy: OrderedDict[Key, str] = OrderedDict()  # why, of those that were asked for last
         self.pinned: frozenset[str] = frozenset()
 
     def __contains__(self, sha256: str) -> bool:
@@ -86,7 +104,8 @@ class GeneratorCache:
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each generator that is loaded now, by the SHA-256 of its weights."""
-        return {sha256: loaded.generator.nbytes for sha256, loaded in self._loaded.items()}
+        now = list(self._loaded.items())  # in one step, because other threads ask too, and the loop goes on meanwhile
+        return {sha256: loaded.generator.nbytes for sha256, loaded in now}
 
     def peek(self, sha256: str) -> Loaded | None:
         """The generator if it is here; using it keeps it."""
@@ -96,56 +115,70 @@ class GeneratorCache:
         return found
 
     async def get(self, resolved: Resolved) -> Loaded:
-        """The generator, loaded when it is not here. Raises what loading raises: Gone, TooHeavy, Unavailable."""
-        key = resolved.sha256
-        if key in self._too_heavy:
-            raise TooHeavy(self._too_heavy[key])
-        if (found := self.peek(key)) is not None:
+        """The generator, loaded when it is not here. Raises Busy, and what loading raises: Gone, TooHeavy, Unavailable."""
+        if (found := self.peek(resolved.sha256)) is not None:
             return found
-        if key not in self._loading:
-            self._loading[key] = asyncio.create_task(self._load(resolved))
-            self._loading[key].add_done_callback(_retrieve)
-        return await asyncio.shield(self._loading[key])  # one who gives up does not stop it for the others
+        return await self._run(
+            Key(resolved.sha256, "classes"),
+            partial(self._load_blocking, resolved),
+            partial(self._keep, resolved.sha256),
+        )
 
     async def get_mixing(self, resolved: Resolved) -> Loaded:
         """The same generator for rows whose labels are mixtures of classes, verified when it is first asked for."""
         loaded = await self.get(resolved)
-        if loaded not in self._mixing:
-            self._mixing[loaded] = asyncio.create_task(self._run(loaded.mixing))
-            self._mixing[loaded].add_done_callback(_retrieve)
-        return await asyncio.shield(self._mixing[loaded])
+        if (found := self._mixing.get(loaded)) is not None:
+            return found
+        return await self._run(
+            Key(resolved.sha256, "mixtures"), loaded.mixing, partial(self._mixing.__setitem__, loaded)
+        )
 
-    async def _run(self, function: Callable[[], Loaded]) -> Loaded:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
-
-    async def _load(self, resolved: Resolved) -> Loaded:
+    async def _run(self, key: Key, work: Callable[[], Loaded], keep: Callable[[Loaded], None]) -> Loaded:
+        """What `work` gives: begun now, or under way for others already."""
+        if key in self._too_heavy:
+            raise TooHeavy(self._too_heavy[key])
+        run = self._runs.get(key) or self._begin(key, work, keep)
+        run.waiting += 1
         try:
-            loaded = await self._run(partial(self._load_blocking, resolved))
-        except TooHeavy as error:
-            self._too_heavy[resolved.sha256] = error.detail
+            await asyncio.wait([run.outcome])  # which leaves it alone when this one gives up
+            return run.outcome.result()
+        finally:
+            run.waiting -= 1
+            if not run.waiting and run.future.cancel():  # it had not begun
+                self._forget(key, run)
+
+    def _begin(self, key: Key, work: Callable[[], Loaded], keep: Callable[[Loaded], None]) -> Run:
+        if len(self._runs) >= MOST_RUNS:
+            raise Busy(f"{len(self._runs)} models are waiting to be loaded: try again.", headers={"Retry-After": "1"})
+        future = self._executor.submit(work)
+        run = self._runs[key] = Run(future, asyncio.wrap_future(future))
+        run.outcome.add_done_callback(lambda _: self._conclude(key, run, keep))
+        return run
+
+    def _conclude(self, key: Key, run: Run, keep: Callable[[Loaded], None]) -> None:
+        self._forget(key, run)
+        if run.outcome.cancelled():
+            return
+        error = run.outcome.exception()
+        if error is None:
+            keep(run.outcome.result())
+        elif isinstance(error, TooHeavy):
+            self._too_heavy[key] = error.detail
             while len(self._too_heavy) > MOST_TOO_HEAVY:
                 self._too_heavy.popitem(last=False)
-            raise
-        else:
-            self._loaded[resolved.sha256] = loaded
-            self._evict(resolved.sha256)
-            return loaded
-        finally:
-            del self._loading[resolved.sha256]
 
-    def _evict(self, newest: str) -> None:
-        """Drop those unused for longest; the newest stays, whatever its size."""
+    def _forget(self, key: Key, run: Run) -> None:
+        if self._runs.get(key) is run:
+            del self._runs[key]
+
+    def _keep(self, sha256: str, loaded: Loaded) -> None:
+        """Put it in, and drop those unused for longest; the newest stays, whatever its size."""
+        self._loaded[sha256] = loaded
         sizes = self.sizes()
         excess = sum(sizes.values()) - self.limit_bytes
-        for sha256, size in sizes.items():
+        for other, size in sizes.items():
             if excess <= 0:
                 return
-            if sha256 != newest and sha256 not in self.pinned:
-                del self._loaded[sha256]
+            if other != sha256 and other not in self.pinned:
+                del self._loaded[other]
                 excess -= size
-
-
-def _retrieve(task: "asyncio.Task[Loaded]") -> None:
-    """Look at the outcome, which nobody else does when all who asked have gone."""
-    if not task.cancelled():
-        task.exception()

@@ -61,7 +61,7 @@ def verify(forward: Forward) -> Shapes:
             begun = time.thread_time()
             output = forward(np.arange(probe, probe + BASE))
             seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
-            if seconds[BASE] > MOST_FORWARD_SECONDS:
+            if probe and seconds[BASE] > MOST_FORWARD_SECONDS:  # the very first forward also sets things up
                 raise TooHeavy(
                     f"This model takes {seconds[BASE]:.0f} s for {BASE} samples here, and {MOST_FORWARD_SECONDS:g} s are the most,"
                     " since all others would wait for it: download it and sample elsewhere."

@@ -1,7 +1,9 @@
 """Loading a model file and sampling from it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from models.catalog import FAMILIES
 from models.generator import LoadedGenerator, ModelFileError, latents, load_generator, to_uint8
+from models.memory import is_out_of_memory
 from tests.generators import export_generator
 
 
@@ -87,16 +90,20 @@ def garble_manifest(folder: Path) -> None:
     (folder / "model.json").write_text("{", encoding="utf-8")
 
 
-def describe_another_network(folder: Path) -> None:
-    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    manifest["network"]["z_dim"] = manifest["z_dim"] = 99
-    (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+def garble_deeply(folder: Path) -> None:
+    (folder / "model.json").write_text("[" * 200_000, encoding="utf-8")
 
 
-def describe_an_unknown_family(folder: Path) -> None:
-    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    manifest["network"]["family"] = "alexnet"
-    (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+def describe(**changes: Any) -> Callable[[Path], None]:
+    """Has the manifest say something else, of its network too where that has such a part."""
+
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        manifest["network"] |= changes.get("network", {})
+        manifest |= {part: value for part, value in changes.items() if part != "network"}
+        (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -107,16 +114,35 @@ def describe_an_unknown_family(folder: Path) -> None:
         remove_weights,
         remove_manifest,
         garble_manifest,
-        describe_another_network,
-        describe_an_unknown_family,
+        garble_deeply,
+        describe(z_dim=99, network={"z_dim": 99}),
+        describe(z_dim=99),
+        describe(network={"family": "alexnet"}),
+        describe(family="mlp"),
+        describe(height=9),
+        describe(width=10**9),
+        describe(channels=4),
+        describe(classes=[]),
+        describe(classes=["a", "b", "c"]),
+        describe(conditional=False),
+        describe(conditional=False, network={"conditional": False}),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, damage: object) -> None:
     """A file that is missing, cut, changed or not what its manifest says is a ModelFileError."""
-    export_generator(tmp_path)
+    export_generator(tmp_path, classes=["a", "b"])
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(ModelFileError):
         load_generator(tmp_path)
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path) -> None:
+    """What does not fit into memory comes through as that."""
+    export_generator(tmp_path, family="mlp")
+    describe(height=10**7, width=10**7)(tmp_path)
+    with pytest.raises(RuntimeError) as short:
+        load_generator(tmp_path)
+    assert is_out_of_memory(short.value)
 
 
 def test_pixels_cover_the_range() -> None:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from fastapi import FastAPI
 from httpx import Client
 
 from app import registry
 from app.main import create_app
+from app.sampling import engine
+from app.sampling.loaded import Loaded
 from tests.app.routes.gallery import gallery
 from tests.factories import make_checkpoint, make_job_in
 from tests.servers import wait_until
@@ -109,3 +112,26 @@ def test_a_pinned_job_is_seen_and_goes_with_the_job(app: FastAPI, client: Client
     assert client.delete(f"/v1/jobs/{job.id}").status_code == 204
     for ref in (job.id, checkpoint.id):
         assert client.delete(f"/v1/models/{ref}/pin").status_code == 404
+
+
+def test_a_pinned_model_that_cannot_be_loaded_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its loading raises, those that are pinned beside it and after it are loaded, and so is it once it can be."""
+    load = engine.load
+
+    def spoiled(snapshot: Path, resolved: registry.Resolved) -> Loaded:
+        if resolved.label == "cats:1":
+            raise AttributeError("a mistake")
+        return load(snapshot, resolved)
+
+    with gallery(tmp_path, sweep_seconds=0.2) as (app, client):
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "load", spoiled)
+            with app.state.database.writing() as session:
+                for name in ("cats", "glass"):
+                    registry.pin(session, name)
+            wait_until(lambda: loaded(client, True) == ["glass"], seconds=20)
+            assert client.put("/v1/models/ink/pin").status_code == 200
+            assert loaded(client, True) == ["glass", "ink"]
+        wait_until(lambda: loaded(client, True) == ["cats", "glass", "ink"], seconds=20)
