@@ -112,4 +112,7 @@ def test_slow_pictures_hold_up_nobody_and_are_not_made_for_those_who_left(
         await sampler.beside(lambda: None)  # it comes behind what lay there
         assert encoded <= available_cores()
 
-    asyncio.run(asyncio.wait_for(scenario(), 30))
+    try:
+        asyncio.run(asyncio.wait_for(scenario(), 30))
+    finally:
+        may_go.set()  # or the encoders would not end
