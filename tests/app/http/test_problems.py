@@ -1,5 +1,7 @@
 """Errors: one format for all, and nothing of our insides in it."""
 
+import logging
+
 import httpx
 import pytest
 import structlog
@@ -147,8 +149,12 @@ def test_an_unsound_request_id_is_replaced(caller: httpx.Client, given: str) -> 
     assert response.headers["x-request-id"].startswith("req_")
 
 
-def test_requests_are_logged(app: FastAPI) -> None:
-    """Each with its id, status and duration."""
+def test_requests_are_logged(app: FastAPI, caplog: pytest.LogCaptureFixture) -> None:
+    """Each with its id, status and duration, where so much is to be logged."""
+    with structlog.testing.capture_logs() as lines, serving(app) as client:
+        client.get("/v1/jobs")
+    assert lines == []
+    caplog.set_level(logging.INFO, "ganvil.requests")
     with structlog.testing.capture_logs() as lines, serving(app) as client:
         client.get("/v1/jobs", headers={"X-Request-Id": "mine"})
     (line,) = [line for line in lines if line["event"] == "request"]

@@ -10,6 +10,7 @@ from app.db import Database
 from app.errors import Invalid
 from app.jobs import history
 from app.tables import Event, Job
+from tests.app.batches.rows import make_batch
 from tests.factories import make_dataset, make_job, make_job_in
 
 
@@ -112,13 +113,15 @@ def test_positions(any_database: Database) -> None:
 
 
 def test_the_queue_at_a_glance(any_database: Database) -> None:
-    """The summary counts jobs by status and says since when the longest waits."""
+    """The summary counts jobs and batches by status and says since when the longest job waits."""
     with any_database.writing() as session:
-        assert history.queue_summary(session) == {"counts": {}, "waiting_since": None}
+        assert history.queue_summary(session) == {"counts": {}, "waiting_since": None, "batches": {}}
         for queued_at in (7.0, 5.0):
             make_job(session, queued_at=queued_at)
         make_job(session, status="paused", queued_at=1.0)
-        assert history.queue_summary(session) == {"counts": {"queued": 2, "paused": 1}, "waiting_since": 5.0}
+        make_batch(session)
+        summary = history.queue_summary(session)
+        assert summary == {"counts": {"queued": 2, "paused": 1}, "waiting_since": 5.0, "batches": {"queued": 1}}
 
 
 def test_queue_positions_only_of_queued_jobs(any_database: Database) -> None:
