@@ -60,6 +60,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--setting", nargs="+", default=[], metavar="GANVIL_NAME=VALUE", help="of this service alone")
     parser.add_argument("--deadline-ms", type=float, default=1000, help="open-loop: within which an answer counts")
     parser.add_argument("--header", nargs="+", default=[], metavar="NAME:VALUE", help="open-loop: of each request")
+    parser.add_argument(
+        "--images", type=int, default=16, help="open-loop: of each request; for one the load's own program is too slow"
+    )
     parser.add_argument("--models", type=int, default=200, help="models: how many, of which ten fit into memory")
     parser.add_argument("--minutes", type=float, default=10, help="models: how long they are asked for")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ganvil-bench")
@@ -115,7 +118,9 @@ def in_bulk(site: Site, options: argparse.Namespace) -> dict[str, object]:
 
 def in_an_open_loop(site: Site, options: argparse.Namespace) -> dict[str, object]:
     limit = options.deadline_ms
-    capacity, rows = open_loop.measure(site, seconds=options.seconds, deadline_ms=limit, headers=options.header)
+    capacity, rows = open_loop.measure(
+        site, seconds=options.seconds, deadline_ms=limit, headers=options.header, images=options.images
+    )
     return told(open_loop.table(capacity, rows), rows, open_loop.targets(rows, limit)) | {"capacity": round(capacity)}
 
 

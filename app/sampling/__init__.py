@@ -24,6 +24,7 @@ from app.sampling.admission import Admission, Place
 from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
+from app.sampling.lag import Lag
 from app.sampling.loaded import GeneratorCache, Loaded
 from app.sampling.pipeline import Pipeline
 from app.sampling.scheduling import FairQueue, Rows, Work
@@ -81,11 +82,13 @@ class Sampler:
         self._pipeline = Pipeline(self._queue, self._threads)
         self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (self._threads,))
         self.cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
+        self._lag = Lag()
         self.admission = Admission(
             settings.sampler_queue_images,
             settings.sampler_queue_bytes,
             settings.sampler_wait_seconds,
             lambda: self._pipeline.pace,
+            lambda: self._lag.seconds,
         )
         self._digest: str | None = None  # of the engine
         self._provenances: dict[tuple[object, ...], Provenance] = {}
@@ -172,6 +175,7 @@ class Sampler:
     ) -> "Visit":
         if self._closed:
             raise _shutting_down()
+        self._lag.look()
         info, scale = resolved.info, 1 if encoding is None else encoding.scale
         each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
         least_seconds = 0.0 if deadline_seconds is None else self._least_seconds(resolved, len(inputs))

@@ -4,7 +4,11 @@ import math
 from collections.abc import Callable
 
 from app.errors import Busy, DeadlineExceeded
+from app.sampling.scheduling import SHARES
+from app.sampling.shapes import CANDIDATES
 
+TURNS = 3  # of the event loop that a request takes: to be read, to get its samples, and to be sent
+LARGEST_SHARE = CANDIDATES[-1] // SHARES  # of a forward
 SMALL_BYTES = 2**17  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
 
 
@@ -48,17 +52,25 @@ class Place:
 
 class Admission:
     """A bounded queue. `limit` is the most samples that may wait, `limit_bytes` the most that they may come to, together with those that
-    are made and not yet sent, and `pace` the seconds that one takes, lately.
+    are made and not yet sent, `pace` the seconds that one takes, lately, and `lag` those of a turn of the event loop.
 
     A request that would surely come too late is refused at once, and says when there will be room: that is worth more to its client,
     and to those who wait already, than an answer that nobody waits for any more.
     """
 
-    def __init__(self, limit: int, limit_bytes: int, wait_seconds: float, pace: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        limit_bytes: int,
+        wait_seconds: float,
+        pace: Callable[[], float],
+        lag: Callable[[], float] = float,
+    ) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._wait_seconds = wait_seconds
         self._pace = pace
+        self._lag = lag
         self.waiters: set[Place] = set()
         self.waiting = 0  # samples that were let in and not yet made
         self.held_bytes = 0  # of samples that were let in and not yet sent
@@ -101,10 +113,16 @@ class Admission:
             raise _busy(reason, self.waiting * self._pace())
 
     def _refuse_late(self, n: int, deadline_seconds: float | None) -> None:
-        """Rows are shared equally: by the time that it has its n samples, each of the others has had as many at most."""
-        ahead = len(self.waiters) if n == 1 else sum(min(place.left, n) for place in self.waiters)
-        last = self._pace() * ahead
-        allowed = self._wait_seconds if deadline_seconds is None else deadline_seconds - self._pace() * n
+        """The smallest come first: by the time that it has its n samples, each of the others has had as many at most or, where so many
+        wait that some stand in line for a forward, a share. Where not the generator but the event loop is what all wait for, its turns
+        tell.
+        """
+        share = n if len(self.waiters) < CANDIDATES[-1] else max(n, LARGEST_SHARE)
+        pace, lag = self._pace(), TURNS * self._lag()
+        allowed = (self._wait_seconds if deadline_seconds is None else deadline_seconds - pace * n) - lag
+        if pace * self.waiting <= allowed:  # whoever they are
+            return
+        last = pace * sum(min(place.left, share) for place in self.waiters)
         if last > allowed:
             raise _busy(f"Its turn would come in {last:.2g} s, which is too late", last - allowed)
 

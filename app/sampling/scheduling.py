@@ -1,8 +1,10 @@
 """Who rides in the next forward. Knows no torch; safe to share between threads.
 
 Batch while busy, never wait when idle: `take` gives whatever waits, at once. Models take turns, one forward each. Within a
-forward every request gets an equal share of the rows, so that one who asks for a single sample need not wait for one who asked
-for a thousand; whoever was served and wants more goes to the back. Whoever's time is up gets no share.
+forward those who want least come first, and nobody gets more than an equal share of the rows or, if that is less, a fourth: so
+one who asks for a single sample need not wait for one who asked for a thousand, and many who ask for a few are done one after the
+other, for to cut their samples apart would cost more than to make them. Whoever was served and wants more goes to the back.
+Whoever's time is up gets no share.
 """
 
 import asyncio
@@ -21,6 +23,9 @@ from numpy.typing import NDArray
 from app.sampling.encoding import Encoding
 from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.loaded import Loaded
+
+
+SHARES = 4  # that a forward is cut into, unless requests want less than that
 
 
 @dataclass(frozen=True)
@@ -181,17 +186,20 @@ def _fill(model: Loaded, works: deque[Work]) -> Batch:
         return Batch(model, 0, (), late)
     shape = model.shapes.choose(sum(work.left for work in first))
     rows = model.shapes.capacity[shape]
-    works.extendleft(reversed(first[rows:]))
-    parts = []
+    least = -(-rows // SHARES)
+    parts: list[Part] = []
     # Max-min fairness: the smallest first, so that what they do not need is shared by the rest.
-    served = sorted(first[:rows], key=lambda work: work.left)
-    for index, work in enumerate(served):
-        count = min(work.left, -(-rows // (len(served) - index)))
+    by_size = sorted(first, key=lambda work: work.left)
+    for index, work in enumerate(by_size):
+        count = min(work.left, rows, max(least, -(-rows // (len(first) - index))))
+        if not count:
+            break
         parts.append(Part(work, work.taken, work.taken + count))
         work.taken += count
         rows -= count
-        if work.left:
-            works.append(work)
+    served = {part.work for part in parts}
+    works.extendleft(reversed([work for work in first if work not in served]))
+    works.extend(part.work for part in parts if part.work.left)
     return Batch(model, shape, parts, late)
 
 

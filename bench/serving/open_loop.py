@@ -38,14 +38,24 @@ class Row:
     sender_p99_ms: float  # how late the generator of this load was itself
 
 
-def measure(site: Site, *, seconds: float, deadline_ms: float, headers: Sequence[str]) -> tuple[float, list[Row]]:
-    """The capacity in requests a second, and a row for each share of it."""
+def measure(
+    site: Site, *, seconds: float, deadline_ms: float, headers: Sequence[str], images: int
+) -> tuple[float, list[Row]]:
+    """The capacity in requests a second for so many images each, and a row for each share of it."""
     allow_connections()
-    capacity = _capacity(site, seconds)
-    queue = max(1, int(QUEUE_SHARE * capacity * deadline_ms / 1000))
+    request = template(images, dict(header.split(":", 1) for header in headers))
+    capacity = _capacity(site, seconds, request)
+    queue = max(1, int(QUEUE_SHARE * capacity * images * deadline_ms / 1000))
     with _serving(replace(site, ours={"GANVIL_SAMPLER_QUEUE_IMAGES": str(queue)} | dict(site.ours))) as port:
         return capacity, [
-            _row(port, share, capacity, seconds, deadline_ms, Requests(headers, turn * wrk.SEEDS_PER_RUN))
+            _row(
+                port,
+                share,
+                capacity,
+                seconds,
+                deadline_ms,
+                Requests(request, wrk.FIRST_SEED + turn * wrk.SEEDS_PER_RUN),
+            )
             for turn, share in enumerate(SHARES, start=1)
         ]
 
@@ -59,11 +69,18 @@ def _serving(site: Site) -> Iterator[int]:
         yield port
 
 
-def _capacity(site: Site, seconds: float) -> float:
+def template(images: int, headers: dict[str, str]) -> bytes:
+    """A request for one picture by its address, or for several in JSON: `{seed}` in it is the first one's."""
+    if images == 1:
+        return wrk.get(ADDRESS, **headers)
+    body = f'{{"model":"bench:1","seed":{{seed}},"n":{images}}}'
+    return wrk.post("/v1/generations", body, **headers)
+
+
+def _capacity(site: Site, seconds: float, request: bytes) -> float:
     with _serving(site) as port:
         address = f"http://127.0.0.1:{port}"
-        requests = OURS_ALONE.requests(address)
-        return wrk.run(address, requests, connections=CAPACITY_CONNECTIONS, seconds=seconds).per_second
+        return wrk.run(address, [request], connections=CAPACITY_CONNECTIONS, seconds=seconds).per_second
 
 
 def _row(port: int, share: float, capacity: float, seconds: float, deadline_ms: float, request: "Requests") -> Row:
@@ -73,11 +90,10 @@ def _row(port: int, share: float, capacity: float, seconds: float, deadline_ms: 
 
 
 class Requests:
-    """The k-th request, for a seed that none before it had."""
+    """The k-th request, for a seed that none before it had; seeds have ten digits."""
 
-    def __init__(self, headers: Sequence[str], first: int) -> None:
-        given = dict(header.split(":", 1) for header in headers)
-        self._before, self._after = wrk.get(ADDRESS, **given).split(b"{seed}")
+    def __init__(self, request: bytes, first: int) -> None:
+        self._before, self._after = request.split(b"{seed}")
         self._first = first
 
     def __call__(self, number: int) -> bytes:

@@ -88,12 +88,15 @@ def _client_seconds() -> float:
 
 def get(path: str, **headers: str) -> bytes:
     """A whole GET request; underscores in names of headers stand for hyphens."""
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *_lines(headers), "", ""]).encode()
 
 
-def post(path: str, body: str) -> bytes:
+def post(path: str, body: str, **headers: str) -> bytes:
     """A whole POST of JSON. `{seed}` in it counts for the ten digits that it becomes."""
     length = len(body.replace("{seed}", str(FIRST_SEED)))
     head = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {length}"]
-    return "\r\n".join([*head, "", body]).encode()
+    return "\r\n".join([*head, *_lines(headers), "", body]).encode()
+
+
+def _lines(headers: dict[str, str]) -> list[str]:
+    return [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

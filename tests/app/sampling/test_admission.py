@@ -11,9 +11,11 @@ PACE = 0.5  # seconds per sample
 LIMIT_BYTES = 1_000_000
 
 
-def admission(limit: int = 100, wait_seconds: float = 1_000.0, *, sizes: Sequence[int] = ()) -> Admission:
+def admission(
+    limit: int = 100, wait_seconds: float = 1_000.0, *, sizes: Sequence[int] = (), lag: float = 0.0
+) -> Admission:
     """One at which requests of these sizes wait already."""
-    made = Admission(limit, LIMIT_BYTES, wait_seconds, lambda: PACE)
+    made = Admission(limit, LIMIT_BYTES, wait_seconds, lambda: PACE, lambda: lag)
     for size in sizes:
         made.enter(size, None)
     return made
@@ -98,7 +100,7 @@ def test_without_a_deadline_the_longest_wait_counts() -> None:
 
 def test_while_the_pace_is_unknown_nobody_is_late() -> None:
     """Nothing was made yet, so nothing can be said: only the limit counts."""
-    made = Admission(100, LIMIT_BYTES, 1.0, lambda: 0.0)
+    made = Admission(100, LIMIT_BYTES, 1.0, lambda: 0.0, lambda: 0.0)
     made.enter(90, None)
     made.enter(10, 0.001)
     assert retry_after(made, 1) == 1
@@ -142,3 +144,10 @@ def test_while_others_wait_the_pace_tells_what_is_hopeless() -> None:
     with pytest.raises(DeadlineExceeded, match=r"takes 5 s here, and the request allows 4.9 s"):
         made.enter(10, 4.9)
     made.enter(8, 4.9)
+
+
+def test_a_busy_event_loop_makes_late_too() -> None:
+    """Where it, and not the generator, is what all wait for, its turns count: three of them go by until an answer is sent."""
+    idle, busy = (admission(wait_seconds=2.0, sizes=[1], lag=lag) for lag in (0.4, 0.6))
+    idle.enter(1, None)
+    assert retry_after(busy, 1) == 1

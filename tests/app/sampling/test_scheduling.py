@@ -45,6 +45,20 @@ def test_nobody_starves_behind_many_large_requests() -> None:
     assert len(served) == 12
 
 
+def test_many_who_want_a_few_are_done_one_after_the_other() -> None:
+    """To give each of them some rows of every forward would let all wait for the last, and cost more than it makes."""
+    queue, model = FairQueue(), Model()
+    works = [work(model, 16) for _ in range(12)]
+    for each in works:
+        queue.put(each)
+    queue.put(small := work(model, 1))
+    batches = [batch for batch in (queue.take() for _ in range(4)) if batch]
+    assert [part.work for part in batches[0].parts] == [small, *works[:4]]
+    assert [part.rows for part in batches[0].parts] == [1, 16, 16, 16, 15]
+    assert [part.work for batch in batches[1:3] for part in batch.parts] == works[4:12]
+    assert [(part.work, part.start) for part in batches[3].parts] == [(works[3], 15)]
+
+
 def test_rows_of_a_request_leave_in_order() -> None:
     """Forward after forward takes up where the one before it stopped, until nothing is left."""
     queue, model = FairQueue(), Model()
