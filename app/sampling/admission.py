@@ -7,6 +7,9 @@ from app.errors import Busy, DeadlineExceeded
 from app.sampling.scheduling import SHARES
 from app.sampling.shapes import CANDIDATES
 
+DEADLINE_SHARE = (
+    0.8  # in which to be made; the rest is for what cannot be foreseen, since what comes too late was made in vain
+)
 TURNS = 3  # of the event loop that a request takes: to be read, to get its samples, and to be sent
 LARGEST_SHARE = CANDIDATES[-1] // SHARES  # of a forward
 SMALL_BYTES = 2**17  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
@@ -119,7 +122,8 @@ class Admission:
         """
         share = n if len(self.waiters) < CANDIDATES[-1] else max(n, LARGEST_SHARE)
         pace, lag = self._pace(), TURNS * self._lag()
-        allowed = (self._wait_seconds if deadline_seconds is None else deadline_seconds - pace * n) - lag
+        within = self._wait_seconds if deadline_seconds is None else DEADLINE_SHARE * deadline_seconds - pace * n
+        allowed = within - lag
         if pace * self.waiting <= allowed:  # whoever they are
             return
         last = pace * sum(min(place.left, share) for place in self.waiters)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.errors import Busy, DeadlineExceeded
-from app.sampling.admission import SMALL_BYTES, Admission, Place
+from app.sampling.admission import DEADLINE_SHARE, SMALL_BYTES, Admission, Place
 
 PACE = 0.5  # seconds per sample
 LIMIT_BYTES = 1_000_000
@@ -85,9 +85,9 @@ def test_lateness_is_told_by_fair_shares(sizes: list[int], n: int, deadline: flo
     """A request is refused when it cannot be in time though rows are shared equally, and is told by how much it is late."""
     made = admission(sizes=sizes)
     if late:
-        assert retry_after(made, n, deadline) == max(1, -int(-late // 1))
+        assert retry_after(made, n, deadline / DEADLINE_SHARE) == max(1, -int(-late // 1))
     else:
-        made.enter(n, deadline)
+        made.enter(n, deadline / DEADLINE_SHARE)
 
 
 def test_without_a_deadline_the_longest_wait_counts() -> None:
@@ -143,7 +143,7 @@ def test_while_others_wait_the_pace_tells_what_is_hopeless() -> None:
     made = admission(sizes=[1])
     with pytest.raises(DeadlineExceeded, match=r"takes 5 s here, and the request allows 4.9 s"):
         made.enter(10, 4.9)
-    made.enter(8, 4.9)
+    made.enter(6, 4.9)
 
 
 def test_a_busy_event_loop_makes_late_too() -> None:

@@ -53,10 +53,10 @@ def test_many_who_want_a_few_are_done_one_after_the_other() -> None:
         queue.put(each)
     queue.put(small := work(model, 1))
     batches = [batch for batch in (queue.take() for _ in range(4)) if batch]
-    assert [part.work for part in batches[0].parts] == [small, *works[:4]]
     assert [part.rows for part in batches[0].parts] == [1, 16, 16, 16, 15]
-    assert [part.work for batch in batches[1:3] for part in batch.parts] == works[4:12]
-    assert [(part.work, part.start) for part in batches[3].parts] == [(works[3], 15)]
+    assert max(len(batch.parts) for batch in batches) == 5
+    ended = [part.work for batch in batches for part in batch.parts if part.stop == len(part.work.inputs)]
+    assert ended == [small, *works]
 
 
 def test_rows_of_a_request_leave_in_order() -> None:
