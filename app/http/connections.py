@@ -40,6 +40,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {**self.app_state, "break_off": transport.abort}  # for an answer that cannot be completed
         self._await_head()
 
     def on_message_begin(self) -> None:
