@@ -1,23 +1,33 @@
 """Conditional and partial answers (RFC 9110): ETag and 304, Range, 206 and 416."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+import structlog
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from app.errors import RangeNotSatisfiable
+from app.errors import NotFound, RangeNotSatisfiable, Unavailable
 from app.storage import Storage
 
 RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+log = structlog.get_logger(__name__)
+
 BEYOND = 2**64  # bytes, more than any file has
 
 
 def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
     """304 when the client holds what `headers["ETag"]` names already, else None."""
-    held = request.headers.get("if-none-match")
+    held = held_by(request)
     unchanged = held is not None and names(held, headers["ETag"])
     return Response(status_code=304, headers=dict(headers)) if unchanged else None
+
+
+def held_by(request: Request) -> str | None:
+    """What If-None-Match names, on however many lines; None without one."""
+    return ", ".join(request.headers.getlist("if-none-match")) or None
 
 
 def names(held: str, etag: str) -> bool:
@@ -68,15 +78,30 @@ def send_bytes(
     if (unchanged := not_modified(request, headers)) is not None:
         return unchanged
     size = size_of()
-    part = requested_range(request, size, headers["ETag"])
+    # Ranges are of GET alone (RFC 9110, section 14.2).
+    part = None if request.method == "HEAD" else requested_range(request, size, headers["ETag"])
     start, end = part or (0, size)
     headers["Content-Length"] = str(end - start)
     if part is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     status = 200 if part is None else 206
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=media_type)
-    return StreamingResponse(stream(start, end), status, headers, media_type)
+        return Response(headers=headers, media_type=media_type)
+    return Download(stream(start, end), status, headers, media_type)
+
+
+class Download(StreamingResponse):
+    """Breaks the connection where the rest of a file cannot be had: what was told of its length no longer holds."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (NotFound, Unavailable) as error:
+            if "break_off" not in scope["state"]:
+                raise
+            log.warning("download broken off", path=scope["path"], detail=error.detail)
+            scope["state"]["break_off"]()
+            await asyncio.sleep(0)  # so that the server knows it before this returns
 
 
 def requested_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:

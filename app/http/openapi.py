@@ -45,7 +45,12 @@ TAGS = [
     {"name": "operations", "description": "Health, queue and workers."},
 ]
 # What any operation may answer, beside its own: see app.http.problems.
-EVERYWHERE = {"400": "This is not valid HTTP", "403": "Not from here", "422": "Something in the request is invalid"}
+EVERYWHERE = {
+    "400": "This is not valid HTTP",
+    "403": "Not from here",
+    "422": "Something in the request is invalid",
+    "431": "The request line and the headers are too large",
+}
 WITH_A_KEY = {"401": "An API key is needed", "503": "The database or the object storage does not answer"}
 WRITING = {"507": "No space is left"}
 WITH_BODY = {

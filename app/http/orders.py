@@ -32,6 +32,10 @@ NPY_HEADER = re.compile(
     r"\{\s*'descr':\s*'(?P<dtype>[^']*)',\s*'fortran_order':\s*(?P<fortran_order>True|False),"
     r"\s*'shape':\s*\((?P<shape>[0-9, ]*)\),?\s*\}\s*"
 )
+UNREADABLE = (
+    *(binascii.Error, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError),
+    OverflowError,  # of a place in the file that no file has
+)
 MAX_Z = 100.0  # of a value of z: a standard normal one is never near it, and a network may overflow beyond
 
 
@@ -168,11 +172,14 @@ def _read_npz(text: str, most_bytes: int) -> NDArray[np.float32]:
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(text, validate=True))) as archive:
             member = archive.getinfo("z.npy")
             if member.file_size > most_bytes + MAX_NPY_HEADER:
-                raise invalid("#/z", f"z.npy has {member.file_size} bytes; it may have {most_bytes}.")
+                most = f"{most_bytes} and a header of {MAX_NPY_HEADER}"
+                raise invalid("#/z", f"z.npy has {member.file_size} bytes; it may have {most}.")
             if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
                 raise invalid("#/z", "z.npy is compressed in a way that numpy does not write: use numpy.savez.")
-            return _read_npy(io.BytesIO(archive.read(member)))
-    except (binascii.Error, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError) as error:
+            with archive.open(member) as file:
+                data = file.read(member.file_size)  # `archive.read` would unpack all that there is, whatever it says
+            return _read_npy(io.BytesIO(data))
+    except UNREADABLE as error:
         raise invalid("#/z", f"z is not the base64 of an npz with an array called z: {error}.") from error
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from app.formats import BY_MEDIA_TYPE, FORMATS, format_with
 from app.http.answers import unless_client_leaves
@@ -73,7 +74,7 @@ async def order_of(
     deadline: float | None,
 ) -> Order:
     """The request, checked but for the size of the answer. Raises Invalid."""
-    z = latents_of(body, resolved.info["z_dim"], limit)
+    z = None if body.z is None else await run_in_threadpool(latents_of, body, resolved.info["z_dim"], limit)
     rows = z if seeds is None else seeds
     assert rows is not None, "either seeds or z"
     n = len(rows)

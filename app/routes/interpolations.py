@@ -30,6 +30,7 @@ from models.randomness import sample_latents
 
 router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
+MAX_ADDRESS = 8000  # characters: clients refuse to read longer headers
 RAW = FORMATS["raw"]
 Extension = Literal["webp", "gif"]  # the keys of ANIMATIONS, for the document
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -134,7 +135,7 @@ async def interpolate(
 ) -> Response:
     """A film that goes from seed to seed, and from class to class, along the sphere that latent vectors lie on. At each seed stands
     the very sample that it is an address of; in `frames` steps comes the next. `Content-Location` is the address of the same film,
-    for pages.
+    for pages, where that has no more than 8000 characters.
     """
     seeds = parse(body.seeds, limit=MAX_FRAMES) if isinstance(body.seeds, str) else body.seeds
     resolved = await references.resolve(body.model)
@@ -151,7 +152,9 @@ async def interpolate(
     )
     film.check(settings.sync_generation_limit)
     etag = await film.etag(sampler)
-    headers = cache_headers(resolved, settings, etag) | {"Content-Location": film.address()}
+    headers = cache_headers(resolved, settings, etag)
+    if len(address := film.address()) <= MAX_ADDRESS:
+        headers["Content-Location"] = address
     return await unless_client_leaves(request, film.answer(sampler, films, headers, deadline))
 
 
@@ -172,7 +175,7 @@ async def get_interpolation(
     extension: Annotated[Extension, Path(description="webp keeps every pixel; gif has 256 colours a frame.")],
     seeds: Annotated[str, Query(max_length=8192, description=f"{schema.SEEDS}.", json_schema_extra=SEEDS)] = "0-3",
     classes: Classes = None,
-    frames: Annotated[int, Query(ge=1, le=MAX_FRAMES, description=schema.FRAMES)] = schema.DEFAULT_FRAMES,
+    frames: Annotated[int, Query(ge=1, le=schema.MAX_STEPS, description=schema.FRAMES)] = schema.DEFAULT_FRAMES,
     fps: Annotated[float, Query(ge=0.1, le=60, description=schema.FPS)] = schema.DEFAULT_FPS,
     loop: Annotated[bool, Query(description=schema.LOOP)] = False,
     scale: Annotated[int, Query(ge=1, le=schema.MAX_SCALE, description=schema.SCALE)] = 1,

@@ -10,6 +10,7 @@ from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, che
 from app.http.addresses import Address, answer
 from app.http.answers import cache_headers, unless_client_leaves, without_making
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
+from app.http.downloads import held_by
 from app.http.parameters import SEEDS, UNCHANGED, ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
 from app.registry import Resolved
@@ -80,7 +81,7 @@ async def get_sample(
         Address(resolved, seed, label, truncation, format, scale),
         request.app.state,
         method=request.method,
-        held=request.headers.get("If-None-Match"),
+        held=held_by(request),
         deadline_seconds=deadline,
         receive=request.receive,
     )

@@ -21,11 +21,12 @@ def known_animation(name: str) -> str:
 AnimationName = Annotated[str, AfterValidator(known_animation), Field(json_schema_extra={"enum": list(ANIMATIONS)})]
 
 SEEDS = "The stops, two or more, in this order: text such as `1,5,9` or `0-7`"
-FRAMES = f"From one stop to the next. A film has at most {MAX_FRAMES}, and fewer where they are large."
+FRAMES = f"From one stop to the next. A film has at most {MAX_FRAMES} in all, the last stop's included, and fewer where they are large."
 FPS = "Frames a second, to a tenth. A GIF counts in hundredths of a second, two at least."
 LOOP = "Goes on from the last stop to the first, so that the film comes round without a jump; else the last frame stays for a second."
 SCALE = "Repeats each pixel, for small samples."
 DEFAULT_FRAMES = 30
+MAX_STEPS = MAX_FRAMES - 1  # between two stops: the last one is a frame as well
 DEFAULT_FPS = 15.0
 MAX_SCALE = 32
 
@@ -54,7 +55,7 @@ class InterpolationRequest(Body):
     truncation: float = Field(
         1.0, gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples."
     )
-    frames: int = Field(DEFAULT_FRAMES, ge=1, le=MAX_FRAMES, description=FRAMES)
+    frames: int = Field(DEFAULT_FRAMES, ge=1, le=MAX_STEPS, description=FRAMES)
     fps: float = Field(DEFAULT_FPS, ge=0.1, le=60, description=FPS)
     loop: bool = Field(False, description=LOOP)
     format: AnimationName = Field("webp", description="webp keeps every pixel; gif has 256 colours a frame.")

@@ -48,6 +48,8 @@ REQUESTS = [
     ("GET", "/7.png?truncation=0.5&truncation=0.6", {}),
     ("GET", "/7.png?truncate=0.5", {}),
     ("GET", "/7.png?class=%ff", {}),
+    ("GET", "/7.png", [("If-None-Match", '"other"'), ("If-None-Match", "*")]),
+    ("GET", "/7.png", [("X-Deadline-Seconds", "20"), ("X-Deadline-Seconds", "20")]),
     ("GET", "/7.png", {"X-Deadline-Seconds": "0"}),
     ("GET", "/7.png", {"X-Deadline-Seconds": "soon"}),
     ("GET", "/7.png", {"X-Deadline-Seconds": "1e9"}),
@@ -57,7 +59,11 @@ REQUESTS = [
 
 @pytest.mark.parametrize(("method", "path", "headers"), REQUESTS)
 def test_both_ways_answer_alike(
-    running: tuple[FastAPI, Client], monkeypatch: pytest.MonkeyPatch, method: str, path: str, headers: dict[str, str]
+    running: tuple[FastAPI, Client],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    path: str,
+    headers: dict[str, str] | list[tuple[str, str]],
 ) -> None:
     """Status, headers and body are the same with the short way and without it."""
     _, client = running

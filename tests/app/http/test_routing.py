@@ -83,3 +83,56 @@ def test_pages_take_anything(caller: httpx.Client) -> None:
     """Only operations are strict: links to the documentation may carry what they like."""
     for path in ("/docs", "/openapi.json", "/static/swagger.js"):
         assert caller.get(path, params={"utm_source": "mail"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/v1/models/digits/samples/1_0.png",
+        "/v1/models/digits/samples/7.0.png",
+        "/v1/models/digits/samples/+7.png",
+        "/v1/models/digits/samples/-0.png",
+        "/v1/models/digits/samples/%207.png",
+        "/v1/models/digits/samples/%D9%A7.png",
+        "/v1/models/digits/samples/7.png?truncation=0.5_0",
+        "/v1/models/digits/samples/7.png?truncation=%200.5",
+        "/v1/models/digits/samples/7.png?scale=1_0",
+        "/v1/models/digits/samples/7.png?quality=%2B5",
+        "/v1/jobs?limit=1_0",
+        "/v1/batches/latest/shards/1_0",
+    ],
+)
+def test_numbers_that_only_python_reads_are_refused(caller: httpx.Client, address: str) -> None:
+    """422 that names the parameter, for GET and HEAD; as others write it, the same number is taken."""
+    refused = caller.get(address)
+    assert refused.status_code == 422
+    assert "unable to parse" in refused.json()["errors"][0]["detail"]
+    if "/samples/" in address:
+        assert caller.head(address).status_code == 422
+
+
+@pytest.mark.parametrize("query", ["truncation=0.5", "truncation=5e-1", "truncation=.5", "scale=10", "scale=010"])
+def test_numbers_as_others_write_them_are_taken(caller: httpx.Client, query: str) -> None:
+    """Nothing is wrong with these but that there is no such model."""
+    assert caller.get(f"/v1/models/digits/samples/7.png?{query}").status_code == 404
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_a_single_parameter_is_given_once(caller: httpx.Client, path: str, method: str) -> None:
+    """Twice is a 422 that names it, unless it is a list."""
+    for each in parameters(path, method, "query"):
+        answer = caller.request(method, address(path, method), params=[(each["name"], "1")] * 2)
+        assert ("given 2 times" in answer.text) == (each["schema"].get("type") != "array")
+
+
+@pytest.mark.parametrize("values", [("5", "5"), ("5", "0.001")])
+def test_a_single_header_is_given_once(caller: httpx.Client, values: tuple[str, str]) -> None:
+    """The first of two deadlines is not taken for both."""
+    twice = [("X-Deadline-Seconds", value) for value in values]
+    refused = caller.get("/v1/models/digits/samples/7.png", headers=twice)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0] == {
+        "in": "header",
+        "pointer": "#/X-Deadline-Seconds",
+        "detail": "given 2 times: give it once",
+    }

@@ -11,6 +11,7 @@ from numpy.lib import format as npy
 from tests.app.routes.asking import LIMIT
 
 Z_DIM = 16
+BYTES = bytes(4 * Z_DIM)
 
 
 def as_npz(**arrays: Any) -> str:
@@ -38,12 +39,30 @@ def archived(data: bytes, name: str = "z.npy", compression: int = zipfile.ZIP_DE
     return base64.b64encode(file.getvalue()).decode()
 
 
+def claiming(size: int, data: bytes) -> str:
+    """An archive whose member says that it unpacks to `size` bytes, and unpacks to others."""
+    found = bytearray(base64.b64decode(archived(data)))
+    for place in (found.index(b"PK\x03\x04") + 22, found.index(b"PK\x01\x02") + 24):
+        found[place : place + 4] = size.to_bytes(4, "little")
+    return base64.b64encode(found).decode()
+
+
+def beyond() -> str:
+    """An archive whose member lies at 2**64 - 1, as the extra field of zip64 has it."""
+    found = bytearray(base64.b64decode(archived(header((1, Z_DIM)) + BYTES)))
+    at, end = found.index(b"PK\x01\x02"), found.index(b"PK\x05\x06")
+    found[at + 42 : at + 46] = b"\xff" * 4
+    found[at + 30 : at + 32] = (12).to_bytes(2, "little")
+    found[end + 12 : end + 16] = (end - at + 12).to_bytes(4, "little")
+    found[end:end] = b"\x01\x00\x08\x00" + b"\xff" * 8
+    return base64.b64encode(found).decode()
+
+
 def pickled() -> str:
     return as_npz(z=np.array([{"a": 1}] * 3, dtype=object))
 
 
 FINE = as_npz(z=np.zeros((2, Z_DIM), np.float32))
-BYTES = bytes(4 * Z_DIM)
 BAD_Z: dict[str, Any] = {
     "no rows": [],
     "rows without numbers": [[]],
@@ -80,6 +99,9 @@ BAD_Z: dict[str, Any] = {
     "npz of another width": as_npz(z=np.zeros((1, Z_DIM + 1), np.float32)),
     "npz of too many": as_npz(z=np.zeros((LIMIT + 1, Z_DIM), np.float32)),
     "a bomb": archived(bytes(2**26)),
+    "a bomb that says it is small": claiming(1000, bytes(2**28)),
+    "one byte more than it says": claiming(len(header((1, Z_DIM)) + BYTES) - 1, header((1, Z_DIM)) + BYTES),
+    "a place that no file has": beyond(),
     "a header that claims more than there is": archived(header((10**12, Z_DIM)) + BYTES),
     "a header that claims more than a machine word": archived(header((10**30, Z_DIM)) + BYTES),
     "a header that claims nothing of something": archived(header((0, 0)) + BYTES),

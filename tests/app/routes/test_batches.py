@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from httpx import Client, Response
+from httpx import Client, RemoteProtocolError, Response
+from structlog.testing import capture_logs
 
 from app import batches
 from app.schemas.batches import BatchManifest
@@ -200,6 +202,11 @@ def test_downloads(client: Client, made: dict[str, dict[str, Any]], container: s
     head = client.head(url)
     assert (head.content, head.headers["content-length"], head.headers["etag"]) == (b"", str(size), tag)
     assert client.get(url, headers={"If-None-Match": tag}).status_code == 304
+    assert client.get(url, headers=[("If-None-Match", '"other"'), ("If-None-Match", tag)]).status_code == 304
+    for asked in ("bytes=0-9", f"bytes={size}-"):
+        head = client.head(url, headers={"Range": asked})
+        assert (head.status_code, head.headers["content-length"]) == (200, str(size))
+        assert "content-range" not in head.headers
     for start in range(0, size, size // 7):
         part = client.get(url, headers={"Range": f"bytes={start}-{start + 2000}", "If-Range": tag})
         assert (part.status_code, part.content) == (206, whole.content[start : start + 2001])
@@ -254,3 +261,21 @@ def test_deletion_takes_the_files_along(
     assert len(list(storage.list(f"batches/{batch_id}"))) == 3
     assert client.delete(f"{URL}/{batch_id}").status_code == 204
     assert list(storage.list(f"batches/{batch_id}")) == []
+
+
+def test_a_download_of_what_is_deleted_meanwhile_breaks_off(
+    served: tuple[FastAPI, Client], client: Client, work: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client sees that it is not whole, and the log has a line of it, without an error or a traceback."""
+    batch_id = create(client, model="ink", container="npz", **{"class": None}).json()["id"]
+    work()
+    storage = served[0].state.storage
+    storage.delete([max(storage.list(f"batches/{batch_id}"))])
+    with caplog.at_level(logging.WARNING), capture_logs() as lines:
+        with pytest.raises(RemoteProtocolError, match="without sending complete"):
+            client.get(f"{URL}/{batch_id}/archive")
+        assert client.get(URL).status_code == 200
+    assert [(line["event"], line["log_level"]) for line in lines if line["log_level"] != "info"] == [
+        ("download broken off", "warning")
+    ]
+    assert not caplog.records

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 from httpx import Client, Response
 from numpy.lib import format as npy
 
+from app.errors import Invalid
+from app.http.orders import latents_of
+from app.schemas.generations import GenerationRequest
 from models.randomness import sample_latents
 from tests.app.routes.asking import (
     JSON,
@@ -135,6 +139,27 @@ def test_a_damaged_npz_never_breaks_the_service(client: Client) -> None:
         answer = ask(client, RAW, z=base64.b64encode(damaged).decode(), **{"class": "cat"})
         if answer.status_code != 200:
             refused(answer, "#/z")
+
+
+def test_no_more_is_unpacked_than_it_says() -> None:
+    """The memory of a bomb is that of the size that it claims."""
+    body = GenerationRequest(model="cats", z=BAD_Z["a bomb that says it is small"])
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid):
+            latents_of(body, Z_DIM, LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_refusal_of_the_size_says_what_is_taken(client: Client) -> None:
+    """The header counts apart from the numbers."""
+    allowed = LIMIT * Z_DIM * 4
+    detail = refused(ask(client, z=archived(bytes(allowed + 4097)), **{"class": "cat"}), "#/z")
+    assert f"it may have {allowed} and a header of 4096" in detail
+    detail = refused(ask(client, z=archived(bytes(allowed + 4096)), **{"class": "cat"}), "#/z")
+    assert "it may have" not in detail
 
 
 def test_older_and_newer_headers_are_read(client: Client) -> None:

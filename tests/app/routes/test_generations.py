@@ -270,3 +270,12 @@ def test_a_slow_reader_does_not_make_others_be_refused(tmp_path: Path) -> None:
             wait_until(lambda: app.state.sampler.admission.waiting == 0, seconds=30)
             assert app.state.sampler.admission.waiters == set()
             assert ask(client).status_code == 200
+
+
+def test_an_accept_header_has_a_length(client: Client) -> None:
+    """Thousands of ranges are not weighed one by one; a browser's few are."""
+    with pytest.raises(NotAcceptable, match="4096"):
+        choose_media_type("a," * 30_000 + "*/*", ["a/x"])
+    assert choose_media_type("a/y," * 1000 + "*/*", ["a/x"]) == "a/x"
+    refused = client.post("/v1/generations", json={"model": "none"}, headers={"Accept": "a," * 3000 + "*/*"})
+    assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")

@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image, ImageSequence
 from app.client import Client as Ganvil
 from app.http.films import AT_ONCE
 from tests.app.routes.gallery import CLASSES, gallery
+from tests.generators import publish_generator
 from tests.servers import wait_until
 
 CATS = "/v1/models/cats:1"
@@ -77,6 +79,11 @@ def test_at_each_stop_is_the_sample_itself(client: Client, model: str, more: dic
         assert not np.array_equal(frames[6 * index - 1], frames[6 * index])
 
 
+def test_as_many_frames_as_may_be_asked_for_can_be_had(client: Client) -> None:
+    """Between two seeds; the film has as many as a film may have."""
+    assert len(frames_of(ask(client, seeds=(1, 2), frames=239).content)) == 240
+
+
 def test_between_classes_it_goes_in_small_steps(client: Client) -> None:
     """One seed with one class and another: nothing jumps, so the classes are mixed on the way."""
     frames = frames_of(ask(client, seeds=(5, 5), classes=CLASSES, frames=40).content).astype(float)
@@ -105,6 +112,16 @@ def test_a_film_has_an_address(client: Client, form: str) -> None:
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["etag"] == got.headers["etag"] == posted.headers["etag"]
     assert client.get(address, headers={"If-None-Match": got.headers["etag"]}).status_code == 304
+
+
+def test_an_address_that_nobody_could_use_is_not_told(app: FastAPI, client: Client, tmp_path: Path) -> None:
+    """A film of many classes with long names comes without Content-Location; of few of them it has one that works."""
+    names = ["é" * 90 + str(n) for n in range(3)]
+    publish_generator(app.state.database, app.state.storage, tmp_path, "long", channels=3, classes=names)
+    many = ask(client, "long:1", seeds=tuple(range(60)), frames=1, classes=[0, 1, 2] * 20)
+    assert (many.status_code, "content-location" in many.headers) == (200, False)
+    few = ask(client, "long:1", seeds=tuple(range(6)), frames=1, classes=[0, 1, 2] * 2)
+    assert client.get(few.headers["content-location"]).content == few.content
 
 
 def test_what_is_kept_or_held_is_not_made_again(app: FastAPI, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +164,9 @@ def test_every_part_of_the_address_changes_the_tag(client: Client) -> None:
         ({"seeds": "0-999999999999"}, "#/seeds", "1 to 240"),
         ({"seeds": [-1, 2]}, "#/seeds/0", "greater"),
         ({"frames": 0}, "#/frames", "greater"),
-        ({"frames": 241}, "#/frames", "240"),
+        ({"frames": 240}, "#/frames", "239"),
         ({"frames": 120}, "#/frames", "241 frames"),
-        ({"scale": 32, "frames": 240, "seeds": [1, 2]}, "#/frames", "240 that a film"),
+        ({"scale": 32, "frames": 120, "seeds": [1, 2, 3]}, "#/frames", "240 that a film"),
         ({"scale": 33}, "#/scale", "32"),
         ({"fps": 0}, "#/fps", "greater"),
         ({"fps": 61}, "#/fps", "60"),
