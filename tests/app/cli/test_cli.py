@@ -31,6 +31,12 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["3.png", "4.png", "5.png"]
     with Image.open(tmp_path / "out" / "3.png") as image:
         assert image.format == "PNG"
+    asked = ("--seeds", "3", "--format", "jpeg", "--truncation", "0.5", "--scale", "2", "--output", "out")
+    sampled = ganvil("sample", "by-cli", *asked, cwd=tmp_path, url=live_service)
+    assert sampled.returncode == 0, sampled.stderr
+    address = f"{live_service}/v1/models/by-cli/samples/3.jpg"
+    own = httpx.get(address, params={"truncation": 0.5, "scale": 2}).content
+    assert (tmp_path / "out" / "3.jpg").read_bytes() == own
     assert "by-cli:1" in ganvil("models", url=live_service).stdout
     assert re.search(r"^job_\w{10,}  .*by-cli", ganvil("jobs", url=live_service).stdout, re.MULTILINE)
     assert "digits" in ganvil("datasets", url=live_service).stdout

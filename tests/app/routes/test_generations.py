@@ -87,7 +87,7 @@ def test_an_image_of_many_is_a_grid(client: Client) -> None:
     assert [(sample["seed"], sample["data"]) for sample in body["samples"]] == [(seed, None) for seed in range(1, 6)]
 
 
-@pytest.mark.parametrize(("format_", "kind"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
+@pytest.mark.parametrize(("format_", "kind"), [("png", "png"), ("jpeg", "jpg"), ("jpg", "jpg"), ("webp", "webp")])
 def test_a_zip_holds_the_files_and_a_manifest(client: Client, format_: str, kind: str) -> None:
     """The very files of the seeds' addresses, named in a manifest; the same request gives the same bytes."""
     answer = ask(client, "application/zip", seeds="0-69,3", format=format_)
