@@ -143,7 +143,14 @@ def datasets(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """List the data sets."""
     with connect(url, key) as client:
         rows = [
-            (d.name, d.id, d.status, d.examples or "", len(d.classes or []), d.error.message if d.error else "")
+            (
+                d.name,
+                d.id,
+                d.status,
+                f"{d.examples:,}" if d.examples else "",
+                len(d.classes or []),
+                d.error.message if d.error else "",
+            )
             for d in client.datasets()
         ]
     print_table(("name", "id", "status", "examples", "classes", ""), rows)
