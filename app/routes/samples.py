@@ -116,7 +116,7 @@ async def get_grid(
     seeds: Annotated[
         str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
     ] = "0-63",
-    columns: Annotated[int, Query(ge=1, le=1024)] = 8,
+    columns: Annotated[int, Query(ge=1, le=1024, description="How many samples a row has.")] = 8,
     labels: Annotated[bool, Query(description="Writes its class and its seed under each sample.")] = False,
     class_name: ClassQuery = None,
     scale: Scale = 1,

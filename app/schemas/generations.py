@@ -59,6 +59,12 @@ class GenerationRequest(Body):
         None,
         description="`grid` puts all samples into one picture, which is how `Accept: image/*` answers more than one.",
     )
+    columns: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="How many samples a row of a grid has; by default as many as make it about square.",
+    )
     labels: bool = Field(False, description="Writes its class and its seed under each sample of a grid.")
     return_z: bool = Field(False, description="Whether each sample comes with its latent vector, after truncation.")
 
