@@ -37,6 +37,8 @@ FEW_READS, BYTES_A_READ = 2000, 512  # Pillow takes each part of a file in Pytho
 MOST_SCANS = 12  # of a JPEG; ours have one
 PLAIN_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}  # 8 bits and no other idea of colour
 PILLOW_FORMATS = ["PNG", "JPEG", "WEBP", *(["AVIF"] if features.check("avif") else [])]
+KNOWN = " and ".join((", ".join(PILLOW_FORMATS[:-1]), PILLOW_FORMATS[-1])).replace("WEBP", "WebP")
+GIF = b"GIF8"  # what each of them begins with
 # What Pillow raises on damaged files. OSError too: nothing but memory is read here.
 DECODER_ERRORS = (
     *(
@@ -116,6 +118,8 @@ def look(data: bytes) -> PictureFile:
     """Read a file's header and metadata. Raises TooLarge, and Invalid for what is no picture, damaged or too large a one."""
     if len(data) > MAX_FILE_BYTES:
         raise TooLarge(f"A picture has at most {MAX_FILE_BYTES} bytes here; this one has {len(data)}.")
+    if data.startswith(GIF):
+        raise Invalid(f"A GIF says nothing of where it comes from; {KNOWN} do.")
     try:
         with Image.open(_reads(data), formats=PILLOW_FORMATS) as image:
             _check_size(image, data)
@@ -131,8 +135,7 @@ def look(data: bytes) -> PictureFile:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Invalid(f"This picture has too many pixels: {MAX_PIXELS} are the most.") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(PILLOW_FORMATS)
-        raise Invalid(f"This is no picture that can be read: {known} say where they come from.") from error
+        raise Invalid(f"This is no picture that can be read: {KNOWN} say where they come from.") from error
     except DECODER_ERRORS as error:
         raise _damaged(error) from error
 

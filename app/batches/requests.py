@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from app.batches.containers import CONTAINERS
 from app.errors import FieldError, Invalid
-from app.formats import FORMATS
+from app.formats import BY_SPELLING, FORMATS
 from app.sampling import ranges
 from app.sampling.labels import index_of
 from app.sampling.seeds import parse_ranges
@@ -71,9 +71,9 @@ def _format(request: Request) -> str | None:
             raise _invalid("#/format", f"An {container.name} holds the pixels themselves: leave the format out.")
         return None
     name = request.format or "png"
-    if name not in FORMATS:
+    if name not in BY_SPELLING:
         raise _invalid("#/format", f"There is no format {name!r}; there is {', '.join(FORMATS)}.")
-    return name
+    return BY_SPELLING[name].name
 
 
 def _shard_size(asked: int | None, total: int, info: Document) -> int:

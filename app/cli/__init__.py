@@ -16,6 +16,8 @@ from app.client import APIError, ClientError
 from app.settings import Settings, unknown_variables
 from app.settings import explain as settings_explained
 
+POINTER = re.compile(r"^(?:(?:body|query|path|header) )?#/(?:\w+/)*([A-Za-z_]+)(?:/[0-9]+)*:")
+
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -33,9 +35,18 @@ def explain(error: APIError) -> list[str]:
     """What the service says, and each offending part that this does not name yet, in the words of this command."""
     if error.status == HTTPStatus.UNAUTHORIZED:
         return ["The service asks for an API key: give --key, or set GANVIL_API_KEY, to one that it knows."]
-    message = str(error)
-    parts = [f"{each.get('pointer')}: {each.get('detail')}" for each in error.errors if each["detail"] not in message]
+    message = POINTER.sub(option, str(error))
+    parts = [
+        POINTER.sub(option, f"{each.get('pointer')}: {each.get('detail')}")
+        for each in error.errors
+        if each["detail"] not in message
+    ]
     return [in_commands(line) for line in (message, *parts)]
+
+
+def option(pointer: re.Match[str]) -> str:
+    """What this command calls the part of a request that a pointer leads to."""
+    return f"{pointer[1].replace('_', '-')}:"
 
 
 def in_commands(line: str) -> str:
@@ -73,7 +84,7 @@ def up(
 ) -> None:
     """Run the whole service on this machine until Ctrl-C."""
     # These bring the web framework in, which other commands do without.
-    from app.http.auth import OpenToNetwork, check_bind
+    from app.http.auth import OpenToNetwork, check_bind, is_loopback
     from app.up.datalock import DataDirectoryHeld
     from app.up.processes import ChildFailed
     from app.up.redis_server import RedisMissing
@@ -87,6 +98,9 @@ def up(
         make_directory(settings.data_dir)
         for name in unknown_variables():
             console.print(f"There is no setting {name}; docs/settings.md lists all.", highlight=False)
+        if not is_loopback(settings.host):
+            others = f"It listens on {settings.host}: others who reach this machine and have a key can use it."
+            console.print(others, markup=False, highlight=False, soft_wrap=True)
         run_up(settings, api_processes=api_processes)
     except ValidationError as error:
         fail(settings_explained(error))

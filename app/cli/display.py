@@ -148,8 +148,10 @@ def follow_job(client: Client, job: Job, console: Console) -> Job:
         shown.show(line)
         for event in client.follow(job.id):
             line.take(event)
-            if event.kind in {"warning", "verdict"}:
-                shown.note(f"{event.kind}: {event.data.get('message', '')}")
+            if event.kind == "warning":
+                shown.note(f"warning: {event.data.get('message', '')}")
+            elif event.kind == "verdict":
+                shown.note(f"verdict: {event.data.get('verdict', '')}. {event.data.get('message', '')}")
             shown.show(line)
     return client.job(job.id)
 

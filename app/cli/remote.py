@@ -10,6 +10,7 @@ from rich.progress import track
 from app.cli.display import follow_job
 from app.cli.terminal import console, fail, make_directory, print_table
 from app.client import DEFAULT_URL, APIError, Client, ConnectionFailed
+from app.formats import BY_SPELLING
 from app.schemas.jobs import Job
 
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".npz"}
@@ -110,17 +111,21 @@ def sample(
     *,
     seeds: Annotated[str, typer.Option(help="Which samples: seeds such as 7 or 0-15.")] = "0-15",
     label: Annotated[str | None, typer.Option("--class", help="The class to show, of a conditional model.")] = None,
-    form: Annotated[str, typer.Option("--format", help="png, jpg or webp.")] = "png",
+    truncation: Annotated[float | None, typer.Option(help="Up to 1: the less, the more typical the samples.")] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Repeat each pixel so often across and down.")] = None,
+    form: Annotated[str, typer.Option("--format", help="png, webp, jpg, avif or raw.")] = "png",
     output: Annotated[Path, typer.Option(help="The directory to write to.")] = Path("samples"),
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
     """Download generated images, one file for each seed."""
     wanted = parse_seeds(seeds)
+    extension = BY_SPELLING[form].extension if form in BY_SPELLING else form
+    options = {"form": extension, "label": label, "truncation": truncation, "scale": scale}
     make_directory(output)
     with connect(url, key) as client:
         for seed in track(wanted, "Sampling", console=console, transient=True, disable=not console.is_terminal):
-            (output / f"{seed}.{form}").write_bytes(client.sample(model, seed, form=form, label=label))
+            (output / f"{seed}.{extension}").write_bytes(client.sample(model, seed, **options))
     console.print(f"{len(wanted)} images in {output}", highlight=False)
 
 
@@ -138,7 +143,14 @@ def datasets(url: Url = DEFAULT_URL, key: Key = None) -> None:
     """List the data sets."""
     with connect(url, key) as client:
         rows = [
-            (d.name, d.id, d.status, d.examples or "", len(d.classes or []), d.error.message if d.error else "")
+            (
+                d.name,
+                d.id,
+                d.status,
+                f"{d.examples:,}" if d.examples else "",
+                len(d.classes or []),
+                d.error.message if d.error else "",
+            )
             for d in client.datasets()
         ]
     print_table(("name", "id", "status", "examples", "classes", ""), rows)

@@ -225,11 +225,20 @@ class Client(BatchCalls, PageCalls):
         return Snapshot.model_validate(self._get(f"/v1/models/{segment(ref)}"))
 
     def sample(
-        self, model: str, seed: int, *, form: str = "png", label: str | None = None, truncation: float | None = None
+        self,
+        model: str,
+        seed: int,
+        *,
+        form: str = "png",
+        label: str | None = None,
+        truncation: float | None = None,
+        scale: int | None = None,
     ) -> bytes:
-        """One encoded sample: the same bytes for the same arguments. `form` is png, jpg or webp; `label` the name of a class."""
+        """One encoded sample: the same bytes for the same arguments. `form` is png, webp, jpg, avif or raw; `label` the name of
+        a class.
+        """
         path = f"/v1/models/{segment(model)}/samples/{seed}.{form}"
-        return self._read(path, **{"class": label}, truncation=truncation)
+        return self._read(path, **{"class": label}, truncation=truncation, scale=scale)
 
     def grid(self, model: str, seeds: str, *, columns: int | None = None, label: str | None = None) -> bytes:
         """A PNG of many seeds, given as in "0-63"."""

@@ -46,7 +46,9 @@ class Transport:
                 response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
                 if attempt == ATTEMPTS:
-                    raise ConnectionFailed(f"No answer from {self._http.base_url}: {error}") from error
+                    raise ConnectionFailed(
+                        f"No answer from {self._http.base_url} ({error}): is `ganvil up` running there?"
+                    ) from error
                 time.sleep(pause_seconds(attempt))
                 continue
             if not asks_again(response) or attempt == ATTEMPTS:

@@ -9,8 +9,8 @@ from app.formats.films import FILM_PIXELS, FRAME_PIXELS, MAX_FRAMES, film_frames
 from app.formats.grids import MAX_PIXELS, captions, check_grid, check_scale, grid, grid_size, upscale
 from app.formats.metadata import SOFTWARE
 from app.formats.table import (
-    BY_EXTENSION,
     BY_MEDIA_TYPE,
+    BY_SPELLING,
     FORMATS,
     Format,
     Picture,
@@ -20,8 +20,8 @@ from app.formats.table import (
 )
 
 __all__ = [
-    "BY_EXTENSION",
     "BY_MEDIA_TYPE",
+    "BY_SPELLING",
     "FILM_PIXELS",
     "FORMATS",
     "FRAME_PIXELS",

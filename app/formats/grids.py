@@ -65,8 +65,8 @@ def upscale(pictures: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def captions(seeds: Sequence[int], class_names: Sequence[str | None]) -> list[str]:
-    """What stands under each tile: the class, if there is one, and the seed in a line below."""
-    return [str(seed) if name is None else f"{name}\n{seed}" for seed, name in zip(seeds, class_names, strict=True)]
+    """What stands under each tile: the class, if there is one, and the seed in a line below, as `#7`, for classes may be numbers."""
+    return [f"#{seed}" if name is None else f"{name}\n#{seed}" for seed, name in zip(seeds, class_names, strict=True)]
 
 
 def grid(

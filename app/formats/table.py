@@ -86,7 +86,8 @@ def _table() -> dict[str, Format]:
 
 
 FORMATS: dict[str, Format] = _table()
-BY_EXTENSION = {entry.extension: entry for entry in FORMATS.values()}
+# As a person may write them: by name or by extension, which of JPEG are two.
+BY_SPELLING = {spelling: entry for entry in FORMATS.values() for spelling in (entry.name, entry.extension)}
 BY_MEDIA_TYPE = {entry.media_type: entry for entry in FORMATS.values()}
 WITH_QUALITY: dict[str, Callable[[int], Format]] = {"jpeg": _jpeg, "webp": _webp, "avif": _avif}
 WEBP_QUALITY = 80  # where it is to lose, and nobody says how much

@@ -113,7 +113,7 @@ class Authentication:
         digest = _digest(key.strip())
         known = [caller for each, caller in self.callers if hmac.compare_digest(digest, each)]
         if scheme.lower() != "bearer" or not known:
-            reason = "This key is not known" if authorization else "An API key is needed"
+            reason = "This key is not known" if key.strip() else "An API key is needed"
             detail = f"{reason}: send one of the service's keys as 'Authorization: Bearer <key>'."
             raise Unauthorized(detail, headers={"WWW-Authenticate": 'Bearer realm="ganvil"'})
         return known[0]

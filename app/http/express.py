@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import GanvilError
-from app.formats import BY_EXTENSION
+from app.formats import BY_SPELLING
 from app.http.addresses import Address, answer
 from app.http.parameters import DEADLINE_HEADER, MAX_CLASS_NAME, MAX_DEADLINE_SECONDS, MIN_DEADLINE_SECONDS
 from app.http.problems import refuse
@@ -75,13 +75,13 @@ def _address(scope: Scope) -> Address | None:
         return None
     ref, seed, extension = match[1], int(match[2]), match[3]
     resolved = scope["app"].state.references.peek(ref)
-    if resolved is None or seed > MAX_SEED or extension not in BY_EXTENSION:
+    if resolved is None or seed > MAX_SEED or extension not in BY_SPELLING:
         return None
     try:
         label = of_seed(resolved.info["classes"], seed, options.class_name)
     except GanvilError:
         return None
-    return Address(resolved, seed, label, options.truncation, BY_EXTENSION[extension])
+    return Address(resolved, seed, label, options.truncation, BY_SPELLING[extension])
 
 
 @lru_cache(maxsize=1024)

@@ -28,7 +28,7 @@ Import a data set, submit a job, watch it, and fetch images by URL while it trai
 with `POST /v1/datasets/import` and, when its data set is `ready`, `POST /v1/jobs`: the examples below are about what these two
 make, so each works as it stands.
 
-- Work that goes on answers 202 and is looked at again; lists come in pages, newest first: give `next_cursor` back as `cursor`.
+- Work that goes on answers 201 or 202 and is looked at again; lists come in pages, newest first: give `next_cursor` back as `cursor`.
 - Errors are `application/problem+json` with a stable `code`; each names the field and what to do.
 - An option that an operation does not know, in the query or in the body, is an error: a misspelt one is never silently left out.
 - Pictures, event streams and downloads can be had without a key by addresses that `POST /v1/signed-urls` gives.

@@ -50,7 +50,7 @@ class Order:
     truncation: float
     format: Format
     scale: int
-    grid: bool
+    columns: int | None  # of the grid, where one is asked for
     captions: bool
     return_z: bool
     deadline_seconds: float | None
@@ -58,6 +58,11 @@ class Order:
 
     def __len__(self) -> int:
         return len(self.latents if self.seeds is None else self.seeds)
+
+    @property
+    def grid(self) -> bool:
+        """Whether one picture of all is asked for."""
+        return self.columns is not None
 
     @property
     def inputs(self) -> Inputs:
@@ -105,22 +110,22 @@ class Order:
         return await sampler.gather(self.resolved, self.inputs, self.encoding if files else None, self.deadline_seconds)
 
     def picture(self, samples: Samples) -> bytes:
-        """All in one picture, as square as can be."""
-        columns = columns_of(len(samples))
-        pixels = grid(samples.images, columns, self.texts() if self.captions else None, scale=self.scale)
-        return self.format.encode(pixels, self.describe_picture(columns))
+        """All in one picture."""
+        assert self.columns is not None
+        pixels = grid(samples.images, self.columns, self.texts() if self.captions else None, scale=self.scale)
+        return self.format.encode(pixels, self.describe_picture())
 
     def texts(self) -> list[str]:
         """What stands under each sample: its class, and its seed or else its place."""
         names = [None] * len(self) if self.labels is None else [self.class_name(label) for label in self.labels]
         return captions(self.seeds if self.seeds is not None else range(len(self)), names)
 
-    def describe_picture(self, columns: int) -> str | None:
+    def describe_picture(self) -> str | None:
         """What the one picture says of itself; nothing where the caller's own z made it."""
-        if self.seeds is None:
+        if self.seeds is None or self.columns is None:
             return None
         return self.provenance.of_grid(
-            text(runs(self.seeds)), columns, self.labels, self.truncation, scale=self.scale, labels=self.captions
+            text(runs(self.seeds)), self.columns, self.labels, self.truncation, scale=self.scale, labels=self.captions
         )
 
 
@@ -227,9 +232,9 @@ def check_size(body: GenerationRequest, order: Order) -> None:
         raise invalid(
             pointer, f"{n} samples of {shape} are too many for one answer: ask for at most {most} of this model."
         )
-    if order.grid:
+    if order.columns is not None:
         texts = order.texts() if order.captions else None
-        check_grid(n, columns_of(n), order.scale, format=order.format, captions=texts, **size)
+        check_grid(n, order.columns, order.scale, format=order.format, captions=texts, **size)
     check_scale(order.scale, format=order.format, **size)
 
 

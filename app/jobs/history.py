@@ -24,7 +24,7 @@ def get(session: Session, job_id: str) -> Job:
     """Raises NotFound."""
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"There is no job {job_id[:100]!r}.")
+        raise NotFound(f"There is no job {job_id[:100]!r}: GET /v1/jobs lists those that there are.")
     return job
 
 

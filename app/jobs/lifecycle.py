@@ -23,7 +23,7 @@ def locked(session: Session, job_id: str) -> Job:
     """The job as it stands, held against other writers until the transaction ends. Raises NotFound."""
     job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None:
-        raise NotFound(f"There is no job {job_id[:100]!r}.")
+        raise NotFound(f"There is no job {job_id[:100]!r}: GET /v1/jobs lists those that there are.")
     return job
 
 

@@ -28,8 +28,9 @@ def unpin(session: Session, ref: str) -> None:
     """Let it go like any other. Raises NotFound."""
     row = session.get(ModelPin, ref)
     if row is None:
-        pinned = ", ".join(pins(session)[:20]) or "none"
-        raise NotFound(f"{ref!r} is not pinned; what is: {pinned}.")
+        pinned = ", ".join(pins(session)[:20])
+        others = f"what is: {pinned}" if pinned else "nothing is pinned"
+        raise NotFound(f"{ref!r} is not pinned; {others}.")
     session.delete(row)
 
 

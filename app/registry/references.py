@@ -177,6 +177,9 @@ def get_model(session: Session, name: str) -> Model:
         return models[0]
     if session.scalar(select(ModelVersion.name).where(ModelVersion.name == name).limit(1)):
         raise Gone(f"Every version of model {name!r} was deleted.")
+    training = select(Job.id).where(Job.model_name == name, Job.status.not_in(ENDED)).order_by(Job.created_at).limit(1)
+    if (job_id := session.scalar(training)) is not None:
+        raise NotFound(f"There is no model {name!r} yet: {job_id} is training it; use that as the reference.")
     raise NotFound(f"There is no model {name!r}: GET /v1/models lists those that there are.")
 
 

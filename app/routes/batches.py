@@ -59,7 +59,7 @@ def _created(row: tables.Batch) -> Created:
 @router.get("", responses=problems(422), summary="List batches")
 def list_batches(
     database: DatabaseDep,
-    status: Annotated[Status | None, Query()] = None,
+    status: Annotated[Status | None, Query(description="Only batches of this status.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[Batch]:

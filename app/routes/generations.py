@@ -10,7 +10,7 @@ from app.http.answers import unless_client_leaves
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
 from app.http.forms import ANSWERS, JSON, LINES, MIXED, NPZ, RAW, ZIP, answer_image
 from app.http.negotiation import choose_media_type
-from app.http.orders import Order, check_size, invalid, labels_of, latents_of, seeds_of
+from app.http.orders import Order, check_size, columns_of, invalid, labels_of, latents_of, seeds_of
 from app.http.parameters import Deadline
 from app.http.routing import StrictRoute
 from app.registry import Resolved
@@ -92,7 +92,7 @@ async def order_of(
         truncation=body.truncation,
         format=format,
         scale=body.scale,
-        grid=grid,
+        columns=(body.columns or columns_of(n)) if grid else None,
         captions=body.labels,
         return_z=wants_z(body, media_type),
         deadline_seconds=deadline,
@@ -109,6 +109,8 @@ def wants_grid(body: GenerationRequest, media_type: str, n: int) -> bool:
     grid = body.layout == "grid" or (media_type in PICTURES and n > 1)
     if body.labels and not grid:
         raise invalid("#/labels", "Labels are written into a grid: ask for layout grid, or leave them out.")
+    if body.columns is not None and not grid:
+        raise invalid("#/columns", "A grid has columns: ask for layout grid, or leave them out.")
     if body.scale > 1 and media_type == NPZ:
         raise invalid("#/scale", "An npz has the samples as they are: leave the scale out.")
     return grid

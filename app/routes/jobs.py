@@ -82,9 +82,9 @@ def _view(session: Session, row: tables.Job) -> Job:
 @router.get("", responses=problems(422), summary="List jobs")
 def list_jobs(
     database: DatabaseDep,
-    status: Annotated[Status | None, Query()] = None,
-    model: Annotated[str | None, Query(pattern=NAME_OR_ID)] = None,
-    dataset: Annotated[str | None, Query(pattern=NAME_OR_ID, description="Id or name.")] = None,
+    status: Annotated[Status | None, Query(description="Only jobs of this status.")] = None,
+    model: Annotated[str | None, Query(pattern=NAME_OR_ID, description="Name of what they publish to.")] = None,
+    dataset: Annotated[str | None, Query(pattern=NAME_OR_ID, description="Id or name of what they learn from.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Page[Job]:

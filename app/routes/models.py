@@ -137,7 +137,7 @@ def download_model(
     database: DatabaseDep,
     storage: StorageDep,
     exporter: ExporterDep,
-    file_format: Annotated[FileFormat, Query(alias="format")] = "safetensors",
+    file_format: Annotated[FileFormat, Query(alias="format", description="Which of the files.")] = "safetensors",
 ) -> Response:
     """The generator in one of three files. The ETag is the file's sha256; a broken download goes on with `Range`.
 

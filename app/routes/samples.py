@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.errors import FieldError, Invalid
-from app.formats import BY_EXTENSION, FORMATS, Format, captions, check_grid, check_scale, format_with, grid
+from app.formats import BY_SPELLING, FORMATS, Format, captions, check_grid, check_scale, format_with, grid
 from app.http.addresses import Address, answer
 from app.http.answers import cache_headers, unless_client_leaves, without_making
 from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
@@ -23,10 +23,10 @@ from app.schemas.base import problems
 
 router = APIRouter(prefix="/v1/models", tags=["samples"], route_class=StrictRoute)
 
-Extension = Literal["png", "jpg", "webp", "avif", "raw"]  # the keys of BY_EXTENSION, for the document
-PictureExtension = Literal["png", "jpg", "webp", "avif"]
+Extension = Literal["png", "jpg", "jpeg", "webp", "avif", "raw"]  # the keys of BY_SPELLING, for the document
+PictureExtension = Literal["png", "jpg", "jpeg", "webp", "avif"]
 EXTENSION = Path(
-    description="jpg lays transparency over white; webp is lossless unless a quality is given; raw is the bytes uint8 [H, W, C], "
+    description="jpg, or jpeg, lays transparency over white; webp is lossless unless a quality is given; raw is the bytes uint8 [H, W, C], "
     "of the shape in `X-Shape`."
 )
 Scale = Annotated[
@@ -93,11 +93,11 @@ async def get_sample(
 
 def format_of(extension: str, *, quality: int | None = None, lossless: bool | None = None) -> Format:
     """The format that files with this extension have. Raises Invalid where this server cannot make it, or not so."""
-    if extension not in BY_EXTENSION:
-        known = ", ".join(BY_EXTENSION)
+    if extension not in BY_SPELLING:
+        known = ", ".join(entry.extension for entry in FORMATS.values())
         detail = f"This server cannot make {extension}: ask for {known}."
         raise Invalid(detail, errors=[FieldError("#/extension", detail)])
-    return format_with(BY_EXTENSION[extension].name, quality=quality, lossless=lossless)
+    return format_with(BY_SPELLING[extension].name, quality=quality, lossless=lossless)
 
 
 @router.get(
@@ -117,7 +117,7 @@ async def get_grid(
     seeds: Annotated[
         str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
     ] = "0-63",
-    columns: Annotated[int, Query(ge=1, le=1024)] = 8,
+    columns: Annotated[int, Query(ge=1, le=1024, description="How many samples a row has.")] = 8,
     labels: Annotated[bool, Query(description="Writes its class and its seed under each sample.")] = False,
     class_name: ClassQuery = None,
     scale: Scale = 1,

@@ -24,7 +24,6 @@ from app.sampling.encoding import Encoding
 from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.loaded import Loaded
 
-
 SHARES = 4  # that a forward is cut into, unless requests want less than that
 
 

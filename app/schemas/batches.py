@@ -32,7 +32,7 @@ class BatchRequest(Body):
     truncation: float = Field(
         1.0, gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples."
     )
-    format: FormatName | None = Field(None, description="Of each sample, png by default; not for npz.")
+    format: FormatName | None = Field(None, description="Of each sample, png by default; jpg is jpeg; not for npz.")
     container: ContainerName = Field(
         "tar",
         description="- `tar`: as WebDataset reads it, a `.json` with seed and class beside each sample.\n"

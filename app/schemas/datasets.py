@@ -23,7 +23,7 @@ class ImportRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"source": {"kind": "builtin", "name": "digits"}}})
 
-    source: BuiltinSource
+    source: BuiltinSource = Field(description="Where it comes from.")
     name: Name | None = Field(
         None,
         description="Without one, the source's, numbered when it is taken (`digits-2`); one of yours that is taken is a 409.",

@@ -4,20 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictInt, StrictStr
 
-from app.formats import FORMATS
+from app.formats import BY_SPELLING, FORMATS
 from app.schemas.base import MAX_INTEGER, Body, View
 from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
 from models.config import Seed
 
 
 def known_format(name: str) -> str:
-    """Refuse what is not in the table of formats."""
-    if name not in FORMATS:
+    """The name of what is called so in the table of formats. Raises ValueError."""
+    if name not in BY_SPELLING:
         raise ValueError(f"unknown format {name!r}; there are {', '.join(FORMATS)}")
-    return name
+    return BY_SPELLING[name].name
 
 
-FormatName = Annotated[str, AfterValidator(known_format), Field(json_schema_extra={"enum": list(FORMATS)})]
+FormatName = Annotated[str, AfterValidator(known_format), Field(json_schema_extra={"enum": list(BY_SPELLING)})]
 ClassName = Annotated[StrictStr, Field(max_length=200)] | Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
 
 
@@ -49,13 +49,21 @@ class GenerationRequest(Body):
     truncation: float = Field(
         1.0, gt=0, le=1, description="Draws z towards its mean: less variety, more typical samples."
     )
-    format: FormatName | None = Field(None, description="Of each file: png unless this or Accept names another.")
-    quality: int | None = Field(None, ge=1, le=100, description="Of jpeg, webp and avif: 100 loses least.")
+    format: FormatName | None = Field(
+        None, description="Of each file: png unless this or Accept names another; jpg is jpeg."
+    )
+    quality: int | None = Field(None, ge=1, le=100, description="Of jpg, webp and avif: 100 loses least.")
     lossless: bool | None = Field(None, description="Of webp: whether every pixel is kept, as it is without a quality.")
     scale: int = Field(1, ge=1, le=32, description="Repeats each pixel so often across and down, for small samples.")
     layout: Literal["separate", "grid"] | None = Field(
         None,
         description="`grid` puts all samples into one picture, which is how `Accept: image/*` answers more than one.",
+    )
+    columns: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="How many samples a row of a grid has; by default as many as make it about square.",
     )
     labels: bool = Field(False, description="Writes its class and its seed under each sample of a grid.")
     return_z: bool = Field(False, description="Whether each sample comes with its latent vector, after truncation.")

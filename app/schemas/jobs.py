@@ -44,7 +44,7 @@ class JobRequest(Body):
         None, description=f"One of GET /v1/presets; by default `{DEFAULT_PRESET}`."
     )
     config: JsonObject | None = Field(None, description="What to change in the preset: GET /v1/presets has the schema.")
-    budget: Budget | None = None
+    budget: Budget | None = Field(None, description="How long to train; by default what the preset says.")
     seed: Seed | None = Field(None, description="Of everything random; by default drawn.")
     initial: Annotated[Text, Field(pattern=REF_PATTERN)] | None = Field(
         None,
@@ -56,7 +56,7 @@ class JobRequest(Body):
         examples=["digits:3"],
     )
     priority: Priority = 0
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(None, description="Names and texts of your own, kept with the job.")
 
 
 class JobUpdate(Body):
@@ -66,7 +66,7 @@ class JobUpdate(Body):
 
     priority: Priority | None = None
     budget: Budget | None = Field(None, description="Train longer or shorter; not for a job that has succeeded.")
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(None, description="Names and texts of your own, kept with the job.")
 
 
 class Progress(View):

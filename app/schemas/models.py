@@ -118,7 +118,7 @@ class AliasRequest(Body):
 
     model_config = ConfigDict(json_schema_extra={"example": {"version": 1}})
 
-    version: int = Field(ge=1, le=MAX_INTEGER)
+    version: int = Field(ge=1, le=MAX_INTEGER, description="The number of the version that it is to mean.")
 
 
 class Alias(View):

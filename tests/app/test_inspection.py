@@ -71,10 +71,8 @@ def test_text_that_another_program_rewrote_is_read() -> None:
 
 
 def test_what_is_no_picture_is_refused() -> None:
-    """Garbage, nothing, other formats, and a file of another kind with a picture's first bytes."""
-    gif = io.BytesIO()
-    Image.fromarray(picture(3)).save(gif, "GIF")
-    for data in (b"", b"garbage", bytes(1000), gif.getvalue(), b"<svg/>", SIGNATURE, b"\xff\xd8\xff", b"RIFF0000WEBP"):
+    """Garbage, nothing, another format, and a file of another kind with a picture's first bytes."""
+    for data in (b"", b"garbage", bytes(1000), b"<svg/>", SIGNATURE, b"\xff\xd8\xff", b"RIFF0000WEBP"):
         with pytest.raises(Invalid, match=r"This is no picture|damaged"):
             look(data)
 
@@ -115,6 +113,14 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
     deflated = chunk(b"zTXt", b"ganvil\0\0" + zlib.compress(bytes(2**24), 9))
     with pytest.raises(Invalid, match="damaged"):
         look(png(8, 8, deflated, pixels=bytes(72)))
+
+
+def test_a_gif_is_refused_by_name() -> None:
+    """It is a picture, and has no place for what a picture says of itself; the refusal tells which formats have one."""
+    gif = io.BytesIO()
+    Image.fromarray(picture(3)).save(gif, "GIF")
+    with pytest.raises(Invalid, match=r"A GIF says nothing of where it comes from; PNG, JPEG.* WebP"):
+        look(gif.getvalue())
 
 
 def test_endless_small_parts_are_refused() -> None:

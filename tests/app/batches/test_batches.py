@@ -35,6 +35,12 @@ def test_a_batch_is_what_its_reference_meant(any_database: Database) -> None:
         assert (batch.status, batches.shard_count(batch)) == ("queued", 2)
 
 
+def test_a_format_has_one_name(database: Database) -> None:
+    """jpg is jpeg."""
+    with database.writing() as session:
+        assert [make_batch(session, format=name).options["format"] for name in ("jpg", "jpeg")] == ["jpeg", "jpeg"]
+
+
 @pytest.mark.parametrize(
     ("request_", "pointer", "says"),
     [

@@ -103,7 +103,7 @@ def test_a_batch_is_ended_and_deleted(service: str) -> None:
         (("create", "no-such-model", "--count", "1"), "no-such-model"),
         (("create", MODEL, "--seeds", "5-1"), "reversed"),
         (("create", MODEL, "--count", "1", "--class", "ten"), "ten"),
-        (("create", MODEL, "--count", "1", "--container", "rar"), "#/container"),
+        (("create", MODEL, "--count", "1", "--container", "rar"), "container: "),
         (("show", "batch_nosuch"), "ganvil batches lists those that there are"),
         (("download", "batch_nosuch"), "batch_nosuch"),
     ],

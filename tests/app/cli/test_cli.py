@@ -31,9 +31,15 @@ def test_train_follows_to_the_end_and_samples_come_down(live_service: str, tmp_p
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["3.png", "4.png", "5.png"]
     with Image.open(tmp_path / "out" / "3.png") as image:
         assert image.format == "PNG"
+    asked = ("--seeds", "3", "--format", "jpeg", "--truncation", "0.5", "--scale", "2", "--output", "out")
+    sampled = ganvil("sample", "by-cli", *asked, cwd=tmp_path, url=live_service)
+    assert sampled.returncode == 0, sampled.stderr
+    address = f"{live_service}/v1/models/by-cli/samples/3.jpg"
+    own = httpx.get(address, params={"truncation": 0.5, "scale": 2}).content
+    assert (tmp_path / "out" / "3.jpg").read_bytes() == own
     assert "by-cli:1" in ganvil("models", url=live_service).stdout
     assert re.search(r"^job_\w{10,}  .*by-cli", ganvil("jobs", url=live_service).stdout, re.MULTILINE)
-    assert "digits" in ganvil("datasets", url=live_service).stdout
+    assert re.search(r"^digits  .*  1,797  ", ganvil("datasets", url=live_service).stdout, re.MULTILINE)
 
 
 def test_train_begins_with_a_model(live_service: str) -> None:
@@ -53,6 +59,19 @@ def test_refused_request_is_one_clear_message(live_service: str) -> None:
     assert refused.stderr.count("no-such-data") == 1
     assert "ganvil datasets" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "begin"),
+    [
+        (("sample", "digits", "--truncation", "2"), "truncation: "),
+        (("batch", "create", "digits", "--count", "1", "--shard-size", "100000"), "shard-size: "),
+        (("follow", "job_nosuch"), "There is no job 'job_nosuch': ganvil jobs lists "),
+    ],
+)
+def test_a_refusal_speaks_of_options(live_service: str, arguments: tuple[str, ...], begin: str) -> None:
+    """What the service calls by a pointer, or finds by a request, has the name that it has here."""
+    assert ganvil(*arguments, url=live_service).stderr.startswith(begin)
 
 
 def test_url_needs_no_scheme(live_service: str) -> None:
@@ -92,6 +111,7 @@ def test_absent_service_is_one_clear_message() -> None:
     refused = ganvil("jobs")
     assert refused.returncode == 1
     assert "No answer from http://127.0.0.1:1" in refused.stderr
+    assert "is `ganvil up` running there?" in refused.stderr
 
 
 def test_key_is_fresh_and_long() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from app.errors import Invalid
-from app.formats import BY_EXTENSION, BY_MEDIA_TYPE, FORMATS, SOFTWARE, Format, encode, format_with
+from app.formats import BY_MEDIA_TYPE, BY_SPELLING, FORMATS, SOFTWARE, Format, encode, format_with
 from tests.pictures import CHANNELS, MODES, decode, picture
 
 IMAGES = [name for name in FORMATS if name != "raw"]
@@ -115,8 +115,10 @@ def test_another_process_encodes_to_the_same_bytes() -> None:
 
 def test_names_extensions_and_media_types_are_distinct() -> None:
     """A format is found by any of the three."""
-    assert len(FORMATS) == len(BY_EXTENSION) == len(BY_MEDIA_TYPE)
-    assert all(name == entry.name for name, entry in FORMATS.items())
+    assert len(FORMATS) == len({entry.extension for entry in FORMATS.values()}) == len(BY_MEDIA_TYPE)
+    for name, entry in FORMATS.items():
+        assert name == entry.name
+        assert BY_SPELLING[name] is BY_SPELLING[entry.extension] is BY_MEDIA_TYPE[entry.media_type] is entry
 
 
 @pytest.mark.parametrize("name", [name for name in ("jpeg", "webp", "avif") if name in FORMATS])

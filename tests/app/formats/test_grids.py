@@ -53,11 +53,11 @@ def test_labelled_tiles_keep_their_pixels(channels: int) -> None:
     """Above each caption stands the sample, enlarged, and nothing else changes it; captions are opaque white on black."""
     images = np.stack([picture(channels, seed=seed) for seed in range(3)])
     drawn = grid(images, 2, captions(SEEDS, ["cat", None, "Käfer"]), scale=2)
-    assert drawn.shape == (2 * (18 + 25), 2 * (2 + 19 * 6), channels)
+    assert drawn.shape == (2 * (18 + 25), 2 * (2 + 20 * 6), channels)
     for index in range(3):
-        top, left = index // 2 * 43, index % 2 * 116 + (116 - 26) // 2
+        top, left = index // 2 * 43, index % 2 * 122 + (122 - 26) // 2
         assert np.array_equal(drawn[top : top + 18, left : left + 26], upscale(images[index], 2))
-        strip = drawn[top + 18 : top + 43, index % 2 * 116 : index % 2 * 116 + 116]
+        strip = drawn[top + 18 : top + 43, index % 2 * 122 : index % 2 * 122 + 122]
         assert set(np.unique(strip[..., : min(channels, 3)])) == {0, 255}
         assert channels < 4 or (strip[..., 3] == 255).all()
 
@@ -69,6 +69,7 @@ def test_captions_tell_samples_apart() -> None:
     def drawn(text: str) -> bytes:
         return grid(black, 1, [text]).tobytes()
 
+    assert captions([7, 7], ["3", None]) == ["3\n#7", "#7"]
     assert len({drawn(text) for text in captions(range(200), [None] * 200)}) == 200
     assert drawn("日本") == drawn("??") != drawn("")
     assert drawn("x" * 100) == drawn("x" * 22 + "..")

@@ -67,6 +67,16 @@ def test_anything_else_does_not(guarded: httpx.Client, authorization: str | None
     assert response.headers["x-request-id"] == response.json()["request_id"]
 
 
+@pytest.mark.parametrize(
+    ("authorization", "reason"),
+    [("Bearer", "An API key is needed"), ("Bearer x", "This key is not known")],
+)
+def test_no_key_is_no_wrong_key(guarded: httpx.Client, authorization: str, reason: str) -> None:
+    """A header without a token, as an empty variable gives it, is told apart from one with another."""
+    response = guarded.get("/v1/jobs", headers={"Authorization": authorization})
+    assert response.json()["detail"].startswith(reason)
+
+
 def test_every_operation_asks_for_a_key(guarded: httpx.Client) -> None:
     """Each of the document's operations but health answers 401 without one, as do unknown paths and wrong methods."""
     document = guarded.get("/openapi.json").json()

@@ -29,6 +29,7 @@ REQUESTS = [
     ("HEAD", "/7.png", {}),
     ("GET", "/7.webp?class=cat", {}),
     ("GET", "/7.jpg?class=K%C3%A4fer&truncation=0.5", {}),
+    ("GET", "/7.jpeg", {}),
     ("GET", "/7.png?truncation=1", {}),
     ("GET", "/7.png?class=1", {}),
     ("GET", "/7.png", {"If-None-Match": "*"}),

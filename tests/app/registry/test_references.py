@@ -46,6 +46,15 @@ def test_unknown_references(database: Database, checkpoint: Checkpoint, ref: str
         resolve(database, ref)
 
 
+@pytest.mark.parametrize(("status", "says"), [("running", "{job} is training it"), ("failed", "GET /v1/models lists")])
+def test_a_model_that_is_being_trained(database: Database, job: Job, status: str, says: str) -> None:
+    """Before its first version, its name leads to the job that makes it, for as long as that may still do so."""
+    with database.writing() as session:
+        session.get_one(Job, job.id).status = status
+    with pytest.raises(NotFound, match=says.format(job=job.id)):
+        resolve(database, "numbers")
+
+
 @pytest.mark.parametrize("status", ["queued", "running", "failed"])
 def test_job_without_a_snapshot(database: Database, job: Job, status: str) -> None:
     """A job that has made no snapshot says its state and, while it can still make one, when that will be."""

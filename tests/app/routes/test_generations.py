@@ -87,7 +87,22 @@ def test_an_image_of_many_is_a_grid(client: Client) -> None:
     assert [(sample["seed"], sample["data"]) for sample in body["samples"]] == [(seed, None) for seed in range(1, 6)]
 
 
-@pytest.mark.parametrize(("format_", "kind"), [("png", "png"), ("jpeg", "jpg"), ("webp", "webp")])
+def test_a_grid_has_the_columns_that_are_asked_for(client: Client) -> None:
+    """They are the pixels that GET gives; where there is no grid to have them, or too large a one, the field is named."""
+    grid = ask(client, "image/png", seeds="1-5", columns=5)
+    assert pixels(grid.content).shape == (8, 40, 3)
+    got = client.get("/v1/models/cats:1/grid.png?seeds=1-5&columns=5").content
+    assert np.array_equal(pixels(got), pixels(grid.content))
+    for accept, body in (
+        ("application/zip", {"columns": 5}),
+        ("image/png", {"columns": 0}),
+        ("image/png", {"columns": 1025}),
+    ):
+        answer = ask(client, accept, seeds="1-5", **body)
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/columns")
+
+
+@pytest.mark.parametrize(("format_", "kind"), [("png", "png"), ("jpeg", "jpg"), ("jpg", "jpg"), ("webp", "webp")])
 def test_a_zip_holds_the_files_and_a_manifest(client: Client, format_: str, kind: str) -> None:
     """The very files of the seeds' addresses, named in a manifest; the same request gives the same bytes."""
     answer = ask(client, "application/zip", seeds="0-69,3", format=format_)

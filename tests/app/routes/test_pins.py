@@ -48,7 +48,8 @@ def test_a_pinned_model_stays_and_comes_back(tmp_path: Path) -> None:
     with serving(app) as client:
         wait_until(lambda: loaded(client, True) == ["cats"], seconds=20)
         assert client.delete("/v1/models/cats/pin").status_code == 204
-        assert client.delete("/v1/models/cats/pin").status_code == 404
+        unpinned = client.delete("/v1/models/cats/pin")
+        assert (unpinned.status_code, unpinned.json()["detail"]) == (404, "'cats' is not pinned; nothing is pinned.")
         app.state.sampler.cache.limit_bytes = size
         for name in ("ink", "glass"):
             client.get(f"/v1/models/{name}/samples/1.png")

@@ -41,7 +41,8 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("extension", "media_type"), [("png", "image/png"), ("jpg", "image/jpeg"), ("webp", "image/webp")]
+    ("extension", "media_type"),
+    [("png", "image/png"), ("jpg", "image/jpeg"), ("jpeg", "image/jpeg"), ("webp", "image/webp")],
 )
 @pytest.mark.parametrize("model", ["cats", "ink", "glass"])
 def test_a_sample_comes_in_every_format(client: Client, model: str, extension: str, media_type: str) -> None:
@@ -52,6 +53,13 @@ def test_a_sample_comes_in_every_format(client: Client, model: str, extension: s
     assert answer.headers["x-seed"] == "7"
     assert answer.headers["x-model-version"] == f"{model}:1"
     assert client.get(f"/v1/models/{model}:1/samples/7.{extension}").content == answer.content
+
+
+@pytest.mark.parametrize("path", [f"{CATS}/7.jpg", f"{CATS}/7.jpg?scale=2", "/v1/models/cats:1/grid.jpg"])
+def test_jpg_and_jpeg_are_the_same(client: Client, path: str) -> None:
+    """Both spellings of the address give the same bytes and the same ETag, the short way and by the route."""
+    one, other = (client.get(path.replace(".jpg", extension)) for extension in (".jpg", ".jpeg"))
+    assert (one.status_code, one.content, one.headers["etag"]) == (200, other.content, other.headers["etag"])
 
 
 def test_png_and_webp_are_the_same_picture(client: Client) -> None:

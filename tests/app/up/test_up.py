@@ -215,6 +215,13 @@ def test_open_address_needs_keys(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_an_open_address_is_said(tmp_path: Path, up: Up) -> None:
+    """With a key `up` listens to the network and says so; on loopback it has nothing to say of that."""
+    with running_up(tmp_path / "data", "--host", "0.0.0.0", env=environment(GANVIL_API_KEYS="k" * 40)) as opened:
+        assert "It listens on 0.0.0.0: others who reach this machine" in opened.text
+    assert "It listens on" not in up.text
+
+
 def test_port_in_use_is_said_plainly() -> None:
     """A port that is taken is a message, not a crash."""
     with socket.create_server(("127.0.0.1", 0)) as server:
