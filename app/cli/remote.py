@@ -1,6 +1,7 @@
 """The commands that talk to a service, here or elsewhere."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -121,11 +122,11 @@ def sample(
     """Download generated images, one file for each seed."""
     wanted = parse_seeds(seeds)
     extension = BY_SPELLING[form].extension if form in BY_SPELLING else form
-    options = {"form": extension, "label": label, "truncation": truncation, "scale": scale}
     make_directory(output)
     with connect(url, key) as client:
+        fetch = partial(client.sample, model, form=extension, label=label, truncation=truncation, scale=scale)
         for seed in track(wanted, "Sampling", console=console, transient=True, disable=not console.is_terminal):
-            (output / f"{seed}.{extension}").write_bytes(client.sample(model, seed, **options))
+            (output / f"{seed}.{extension}").write_bytes(fetch(seed))
     console.print(f"{len(wanted)} images in {output}", highlight=False)
 
 
