@@ -87,9 +87,8 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = (
-            object()
-        )  # another one after whatever may have changed what references mean was written through here
+        # Another one after each write through here that may have changed what references mean.
+        self.state = object()
 
     @cached_property
     def engine(self) -> Engine:

@@ -1,4 +1,4 @@
-"""How Python itself runs in a process that answers requests."""
+"""How Python itself runs in a process that makes samples on one thread, and answers or encodes on others."""
 
 import gc
 import sys

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.batches.containers import CONTAINERS
-from app.cli.display import clock, follow_batch
+from app.cli.display import check_success, clock, follow_batch, following
 from app.cli.remote import Key, Url, connect
 from app.cli.terminal import console, fail, print_table
 from app.client import DEFAULT_URL, Client, ConnectionFailed
@@ -122,15 +122,9 @@ def batches(url: Url = DEFAULT_URL, key: Key = None) -> None:
 def watch(client: Client, batch: Batch) -> None:
     """Show a batch until it has ended."""
     console.print(f"Batch {batch.id}", highlight=False)
-    again = f"ganvil batch follow {batch.id}"
-    try:
+    with following("batch", f"ganvil batch follow {batch.id}"):
         batch = follow_batch(client, batch.id, console)
-    except KeyboardInterrupt:
-        fail(f"No longer following. The batch goes on; to see it again: {again}")
-    except ConnectionFailed as error:
-        fail(str(error), f"A service that was stopped goes on with the batch: {again}")
-    if batch.status != "succeeded":
-        fail(f"The batch {batch.status}: {batch.error.message}" if batch.error else f"The batch is {batch.status}.")
+    check_success("batch", batch)
     console.print(f"{archive(batch)}: ganvil batch download {batch.id}", highlight=False, soft_wrap=True)
 
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from app.client import ENDED, Client
+from app.cli.terminal import fail
+from app.client import ENDED, Client, ConnectionFailed
 from app.schemas.batches import Batch
 from app.schemas.jobs import Event, Job
 
@@ -169,3 +170,21 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def following(what: str, again: str) -> Iterator[None]:
+    """Follows a job or a batch within the block; ends the command when that is broken off, and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        fail(f"No longer following. The {what} goes on; to see it again: {again}")
+    except ConnectionFailed as error:
+        fail(str(error), f"A service that was stopped has saved the {what} and goes on with it: {again}")
+
+
+def check_success(what: str, ended: Job | Batch) -> None:
+    """Ends the command unless it succeeded."""
+    if ended.status != "succeeded":
+        told = f"The {what} {ended.status}: {ended.error.message}" if ended.error else f"The {what} is {ended.status}."
+        fail(told)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from app.cli.display import follow_job
+from app.cli.display import check_success, follow_job, following
 from app.cli.terminal import console, fail, make_directory, print_table
-from app.client import DEFAULT_URL, APIError, Client, ConnectionFailed
+from app.client import DEFAULT_URL, APIError, Client
 from app.formats import BY_SPELLING
 from app.schemas.jobs import Job
 
@@ -70,14 +70,9 @@ def watch(client: Client, job: Job) -> None:
     if job.preset_reason is not None:
         preset = f"Preset {job.chosen_preset}: {job.preset_reason}"
         console.print(preset, markup=False, highlight=False, soft_wrap=True)
-    try:
+    with following("job", f"ganvil follow {job.id}"):
         job = follow_job(client, job, console)
-    except KeyboardInterrupt:
-        fail(f"No longer following. The job goes on; to see it again: ganvil follow {job.id}")
-    except ConnectionFailed as error:
-        fail(str(error), f"A service that was stopped has saved the job and goes on with it: ganvil follow {job.id}")
-    if job.status != "succeeded":
-        fail(f"The job {job.status}: {job.error.message}" if job.error else f"The job is {job.status}.")
+    check_success("job", job)
     console.print(f"Model {job.model}: ganvil sample {job.model}", highlight=False)
 
 

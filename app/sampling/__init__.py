@@ -55,14 +55,6 @@ class Samples:
         return len(self.images)
 
 
-def _together(made: Sequence[Samples]) -> Samples:
-    return Samples(
-        np.concatenate([part.images for part in made]),
-        None if made[0].labels is None else [label for part in made for label in part.labels or ()],
-        None if made[0].files is None else [file for part in made for file in part.files or ()],
-    )
-
-
 @dataclass
 class Visit:
     """A request on its way: its place in the queue, where its rows arrive, and what it waits for, once it waits."""
@@ -128,8 +120,9 @@ class Sampler:
     ) -> AsyncGenerator[Samples, None]:
         """The samples of at least one row, in order, in parts as they are made.
 
-        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough, at once if that is known), Gone and Unavailable; a network's own
-        mistake comes through as it is. Leaving early (or being cancelled) gives the place in the queue back.
+        Raises Busy, DeadlineExceeded (where `deadline_seconds` from now are not enough, at once if that is known), Gone and
+        Unavailable; a network's own mistake comes through as it is. Leaving early (or being cancelled) gives the place in the
+        queue back.
         """
         visit = self._enter(resolved, inputs, encoding, deadline_seconds)
         try:
@@ -159,8 +152,7 @@ class Sampler:
 
     async def etag(self, resolved: Resolved, format: Format, *request: object) -> str:  # noqa: A002
         """A strong entity tag (quoted) of what `request` (seed, class, truncation, ... as JSON values) gives, without making it."""
-        provenance = await self.provenance(resolved, format)
-        return provenance.etag(*request)
+        return (await self.provenance(resolved, format)).etag(*request)
 
     def close(self) -> None:
         """Stop the threads. Requests that still wait get Unavailable."""
@@ -172,7 +164,7 @@ class Sampler:
 
     def _enter(
         self, resolved: Resolved, inputs: Inputs, encoding: Encoding | None, deadline_seconds: float | None
-    ) -> "Visit":
+    ) -> Visit:
         if self._closed:
             raise _shutting_down()
         self._lag.look()
@@ -189,7 +181,7 @@ class Sampler:
             return 0.0
         return n * min(model.shapes.seconds[shape] / rows for shape, rows in model.shapes.capacity.items())
 
-    async def _join(self, visit: "Visit", resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
+    async def _join(self, visit: Visit, resolved: Resolved, inputs: Inputs, encoding: Encoding | None) -> None:
         """Queue its rows, once its generator is here."""
         inbox = visit.inbox
         model = self.cache.peek(resolved.sha256)
@@ -200,7 +192,7 @@ class Sampler:
         visit.work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
         self._start(visit.work)
 
-    def _leave(self, visit: "Visit") -> None:
+    def _leave(self, visit: Visit) -> None:
         visit.inbox.close()
         visit.place.leave()
         if visit.work is not None:
@@ -232,6 +224,14 @@ class Sampler:
     def _load(self, resolved: Resolved) -> Loaded:
         with snapshot_folder(self._storage, resolved) as folder:
             return engine.load(folder, resolved)
+
+
+def _together(made: Sequence[Samples]) -> Samples:
+    return Samples(
+        np.concatenate([part.images for part in made]),
+        None if made[0].labels is None else [label for part in made for label in part.labels or ()],
+        None if made[0].files is None else [file for part in made for file in part.files or ()],
+    )
 
 
 def _samples(rows: Rows) -> Samples:
