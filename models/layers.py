@@ -20,6 +20,10 @@ class Network(nn.Module):
         """Each layer whose result goes through batch normalisation, with that one."""
         return ()
 
+    def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
+        """Layers, each with its own activation: that comes next or, where there is batch normalisation without classes, after that."""
+        return ()
+
 
 def look_up(table: nn.Embedding, rows: Tensor) -> Tensor:
     """The rows of a table, [n, dim]: those of int64 [n] or, for mixtures float32 [n, k] of its first k rows, their weighted sums.

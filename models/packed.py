@@ -1,11 +1,12 @@
 """Layers whose weights lie in memory as the CPU's kernels read them, laid out once instead of at every call.
 
 For a few images at a time laying out is most of what a convolution costs. The kernels are oneDNN's, which torch also calls for
-plain layers, and the operations are those that torch's own compiler emits for frozen weights. What comes of a row does not depend
-on how many rows there are.
+plain layers, and the operations are those that torch's own compiler emits for frozen weights: they apply an activation to a result
+before it goes to memory. What comes of a row does not depend on how many rows there are.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cache
 from itertools import product
 from typing import Any
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 FEW_CHANNELS = 4  # of a result: the kernel for transposed convolutions computes a whole vector of them at least
 OPERATIONS = torch.ops.mkldnn
-NOTHING: tuple[str, list[float], str] = ("none", [], "")  # is done to the result
+Finish = tuple[str, list[float], str]  # what is done to a result, as the operations call it
+NOTHING: Finish = ("none", [], "")
 
 
 @cache
@@ -27,24 +29,46 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         tried = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ConvTranspose2d(4, 8, 4, 2, 1), nn.Flatten(), nn.Linear(32, 4))
     try:
         with torch.inference_mode():
-            pack(tried.to(dtype))(torch.zeros(1, 4, 1, 1, dtype=dtype))
+            pack(tried.to(dtype), [(layer, nn.Tanh()) for layer in tried])(torch.zeros(1, 4, 1, 1, dtype=dtype))
     except (AttributeError, RuntimeError):  # a build of torch without oneDNN, or a CPU without bf16
         return False
     return True
 
 
-def pack(network: nn.Module) -> nn.Module:
-    """The network, its convolutions and linear layers replaced in place. Their weights must be in the precision in which they are to run."""
-    for name, layer in list(network.named_modules()):
-        if isinstance(layer, nn.Linear):
-            network.set_submodule(name, PackedLinear(layer.weight, layer.bias))
-        elif isinstance(layer, nn.Conv2d):
-            how = (layer.padding, layer.stride, layer.dilation, layer.groups)
-            network.set_submodule(name, PackedConv(layer.weight, layer.bias, *how))
-        elif isinstance(layer, nn.ConvTranspose2d):
-            few = doubles(layer) and layer.out_channels <= FEW_CHANNELS
-            network.set_submodule(name, _packed_few(layer) if few else _packed_transpose(layer))
+def pack(network: nn.Module, activated: Iterable[tuple[nn.Module, nn.Module]] = ()) -> nn.Module:
+    """The network, its convolutions and linear layers replaced in place, and with them the activations of those that are `activated`.
+
+    Their weights must be in the precision in which they are to run.
+    """
+    finishes = {layer: (activation, how) for layer, activation in activated if (how := _finish(activation)) is not None}
+    names = {module: name for name, module in network.named_modules()}
+    for layer, name in names.items():
+        activation, finish = finishes.get(layer, (None, NOTHING))
+        packed = _packed(layer, finish)
+        if packed is not None:
+            network.set_submodule(name, packed)
+            if activation in names:
+                network.set_submodule(names[activation], nn.Identity())
     return network
+
+
+def _packed(layer: nn.Module, finish: Finish) -> nn.Module | None:
+    """What stands for a layer; None where it stays."""
+    if isinstance(layer, nn.Linear):
+        return PackedLinear(layer.weight, layer.bias, finish)
+    if isinstance(layer, nn.Conv2d):
+        return PackedConv(layer.weight, layer.bias, finish, layer.padding, layer.stride, layer.dilation, layer.groups)
+    if isinstance(layer, nn.ConvTranspose2d):
+        few = doubles(layer) and layer.out_channels <= FEW_CHANNELS
+        return _packed_few(layer, finish) if few else _packed_transpose(layer, finish)
+    return None
+
+
+def _finish(activation: nn.Module) -> Finish | None:
+    """The same as the operations call it; None for one that stays."""
+    if isinstance(activation, nn.LeakyReLU):
+        return "leaky_relu", [activation.negative_slope], ""
+    return {nn.ReLU: ("relu", [], ""), nn.Tanh: ("tanh", [], "")}.get(type(activation))
 
 
 class Packed(nn.Module, ABC):
@@ -52,9 +76,9 @@ class Packed(nn.Module, ABC):
 
     weight: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *how: Any) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, finish: Finish, *how: Any) -> None:
         super().__init__()
-        self.how = how
+        self.how, self.finish = how, finish
         self.register_buffer("weight", weight.detach().contiguous(), persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
@@ -81,7 +105,7 @@ class PackedLinear(Packed):
         return found
 
     def apply_to(self, x: Tensor) -> Tensor:
-        result: Tensor = OPERATIONS._linear_pointwise(x, self.weight, self.bias, *NOTHING)  # noqa: SLF001
+        result: Tensor = OPERATIONS._linear_pointwise.default(x, self.weight, self.bias, *self.finish)  # noqa: SLF001
         return result
 
 
@@ -93,7 +117,8 @@ class PackedConv(Packed):
         return found
 
     def apply_to(self, x: Tensor) -> Tensor:
-        result: Tensor = OPERATIONS._convolution_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
+        run = OPERATIONS._convolution_pointwise.default  # noqa: SLF001
+        result: Tensor = run(x, self.weight, self.bias, *self.how, *self.finish)
         return result
 
 
@@ -105,18 +130,20 @@ class PackedConvTranspose(Packed):
         return found
 
     def apply_to(self, x: Tensor) -> Tensor:
-        result: Tensor = OPERATIONS._convolution_transpose_pointwise(x, self.weight, self.bias, *self.how, *NOTHING)  # noqa: SLF001
+        run = OPERATIONS._convolution_transpose_pointwise.default  # noqa: SLF001
+        result: Tensor = run(x, self.weight, self.bias, *self.how, *self.finish)
         return result
 
 
-def _packed_transpose(layer: nn.ConvTranspose2d) -> PackedConvTranspose:
+def _packed_transpose(layer: nn.ConvTranspose2d, finish: Finish) -> PackedConvTranspose:
     how = (layer.padding, layer.output_padding, layer.stride, layer.dilation, layer.groups)
-    return PackedConvTranspose(layer.weight, layer.bias, *how)
+    return PackedConvTranspose(layer.weight, layer.bias, finish, *how)
 
 
-def _packed_few(layer: nn.ConvTranspose2d) -> nn.Sequential:
+def _packed_few(layer: nn.ConvTranspose2d, finish: Finish) -> nn.Sequential:
     bias = None if layer.bias is None else layer.bias.repeat_interleave(4)
-    return nn.Sequential(PackedConv(kernel_of_four(layer.weight), bias, (1, 1), (1, 1), (1, 1), 1), nn.PixelShuffle(2))
+    four = PackedConv(kernel_of_four(layer.weight), bias, finish, (1, 1), (1, 1), (1, 1), 1)
+    return nn.Sequential(four, nn.PixelShuffle(2))
 
 
 def doubles(layer: nn.ConvTranspose2d) -> bool:

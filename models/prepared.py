@@ -54,7 +54,8 @@ def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Modu
     if precision == "bf16":
         round_weights(network)
     packs = can_pack(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    return pack(network) if packs else steady(network)
+    activated = network.activated() if isinstance(network, Network) else ()
+    return pack(network, activated) if packs else steady(network)
 
 
 def steady(network: nn.Module) -> nn.Module:

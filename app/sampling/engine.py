@@ -27,7 +27,7 @@ COPIES = (
 )
 # Of a manifest, beside its network.
 RECORDED = {"family", "height", "width", "channels", "classes", "z_dim", "conditional"}
-FORM = 3  # of generators when they sample: raised whenever models.prepared gives other bits
+FORM = 4  # of generators when they sample: raised whenever models.prepared gives other bits
 
 
 def start_thread(threads: int) -> None:

@@ -52,6 +52,32 @@ def test_a_packed_layer_does_what_the_plain_one_does(name: str, dtype: torch.dty
             torch.testing.assert_close(network(each).double(), expected, atol=tolerance * scale, rtol=tolerance)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.Tanh()], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+@torch.no_grad()
+def test_an_activation_is_done_by_the_layer(name: str, activation: nn.Module) -> None:
+    """It goes out of the network, and the result stays what it was."""
+    layer, shape = LAYERS[name]
+    network = nn.Sequential(deepcopy(layer), deepcopy(activation))
+    x = torch.randn(16, *shape, generator=torch.Generator().manual_seed(0))
+    expected = network(x)
+    pack(network, [tuple(network)])
+    assert type(activation) not in {type(module) for module in network.modules()}
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_an_activation_that_no_operation_knows_stays() -> None:
+    network = nn.Sequential(nn.Linear(24, 33), nn.Softsign())
+    x = torch.randn(16, 24, generator=torch.Generator().manual_seed(0))
+    expected = network(x)
+    pack(network, [tuple(network)])
+    assert isinstance(network[1], nn.Softsign)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_does_not_depend_on_its_company(name: str) -> None:
     """To the bit, also when the weights were laid out for another number of rows."""

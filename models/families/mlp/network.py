@@ -6,6 +6,7 @@ that every family shares. Discriminator: 1024-512-256-128-64-32 and one logit, w
 Labels join as in Mirza and Osindero 2014 (arXiv:1411.1784, fig. 1): one-hot, beside z and beside the image's values.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -44,6 +45,9 @@ class Generator(Network):
         self.classes = options.class_rows(data)
         values = data.channels * data.height * data.width
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
+
+    def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
+        return zip(self.layers[0::2], self.layers[1::2], strict=False)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)

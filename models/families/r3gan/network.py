@@ -4,11 +4,12 @@ Both are residual networks without normalisation. What keeps them trainable is t
 block starts as the identity. Labels join as an embedding beside z, and in the discriminator as a projection (arXiv:1802.05637, eq. 3).
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import interpolate
 
 from models.components import Components
 from models.config import DataSpec
@@ -32,10 +33,12 @@ class Block(nn.Module):
         self.expand = nn.Conv2d(width, hidden, 1)
         self.mix = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden // (group_size or hidden))
         self.contract = nn.Conv2d(hidden, width, 1, bias=False)
+        self.activations = nn.ModuleList(nn.LeakyReLU(LEAK) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, width, H, W] to the same."""
-        change: Tensor = self.contract(leaky_relu(self.mix(leaky_relu(self.expand(x), LEAK)), LEAK))
+        first, second = self.activations
+        change: Tensor = self.contract(second(self.mix(first(self.expand(x)))))
         return x + change
 
 
@@ -108,6 +111,11 @@ class R3gan(Network):
             return float(fan_in**-0.5)
         blocks = sum(isinstance(module, Block) for module in self.modules())
         return float((2 / (1 + LEAK**2) / fan_in) ** 0.5 * blocks**-0.25)
+
+    def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
+        for block in self.modules():
+            if isinstance(block, Block):
+                yield from zip((block.expand, block.mix), block.activations, strict=True)
 
 
 class Generator(R3gan):
