@@ -22,6 +22,7 @@ from app import interpreter
 from app.formats import FORMATS
 from app.storage import Storage
 from bench.serving import machine
+from models import captured
 from models.machine import available_cores
 from tests.generators import store_generator
 from worker.batch.samples import Maker, load
@@ -93,9 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
+    parser.add_argument("--unrecorded", action="store_true", help="on a GPU: kernel by kernel, without CUDA graphs")
     parser.add_argument("--only", nargs="+", choices=GENERATORS, default=list(GENERATORS), metavar="NAME")
     options = parser.parse_args()
     interpreter.tune()
+    if options.unrecorded:
+        captured.MOST_RECORDINGS = 0
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     rows = [measure(name, options.seconds, options.threads) for name in options.only]
     print(f"{device}, {available_cores()} cores\n{'generator':<12}{'images/s':>12}{'with PNG':>12}{'encoding':>10}")

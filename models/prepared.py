@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from models.captured import Captured
 from models.components import Components
 from models.fingerprint import cpu_has
 from models.layers import ConditionalBatchNorm, Network
@@ -53,6 +54,8 @@ def prepare(network: nn.Module, device: torch.device, precision: str) -> nn.Modu
     lay_out_channels_last(network)
     if precision == "bf16":
         round_weights(network)
+    if device.type == "cuda":
+        return Captured(steady(network))
     packs = can_pack(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     activated = network.activated() if isinstance(network, Network) else ()
     return pack(network, activated) if packs else steady(network)

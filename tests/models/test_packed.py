@@ -69,6 +69,7 @@ def test_an_activation_is_done_by_the_layer(name: str, activation: nn.Module) ->
 
 @torch.no_grad()
 def test_an_activation_that_no_operation_knows_stays() -> None:
+    """And is done by itself."""
     network = nn.Sequential(nn.Linear(24, 33), nn.Softsign())
     x = torch.randn(16, 24, generator=torch.Generator().manual_seed(0))
     expected = network(x)

@@ -47,7 +47,7 @@ class Generator(Network):
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
 
     def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
-        return zip(self.layers[0::2], self.layers[1::2], strict=False)
+        return pairwise(self.layers)  # what follows an activation is no activation, and stays
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)
