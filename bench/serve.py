@@ -6,7 +6,7 @@
     models     ten models at once, then many more than memory may hold
 
 All get the same generator (dcgan, 64 base channels, 32 x 32 RGB, untrained), the same PyTorch at the same precision and threads, and PNG
-at level 1, and run in turn on loopback. wrk must be installed. The peers are installed once, into --cache.
+at level 1 (the peers Pillow's, or with --encoder ours the one of this service), and run in turn on loopback. wrk must be installed. The peers are installed once, into --cache.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from bench.serving import bulk, closed, machine, many, model, open_loop, wrk
 from bench.serving.contenders import CONTENDERS, Contender, Site
 from bench.serving.environment import NoPeers, peers_python
 from bench.serving.gate import GateFailed
+from bench.serving.peers.pictures import ENCODERS
 from bench.serving.precision import fastest
 from bench.serving.report import Target, document
 
@@ -42,7 +43,14 @@ def main() -> None:
         raise SystemExit(str(error)) from error
     print(
         json.dumps(
-            {"bench": "serve", **machine.describe(), "precision": site.precision, "threads": site.threads} | results
+            {
+                "bench": "serve",
+                **machine.describe(),
+                "precision": site.precision,
+                "threads": site.threads,
+                "encoder": site.encoder,
+            }
+            | results
         )
     )
 
@@ -57,6 +65,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, in each server")
     parser.add_argument("--precision", help="of the peers; the fastest here unless said")
+    parser.add_argument("--encoder", choices=ENCODERS, default="pillow", help="of the peers' PNG")
     parser.add_argument("--setting", nargs="+", default=[], metavar="GANVIL_NAME=VALUE", help="of this service alone")
     parser.add_argument("--deadline-ms", type=float, default=1000, help="open-loop: within which an answer counts")
     parser.add_argument("--header", nargs="+", default=[], metavar="NAME:VALUE", help="open-loop: of each request")
@@ -81,7 +90,7 @@ def prepare(folder: Path, options: argparse.Namespace) -> Site:
     print(f"{machine.describe()}, peers run {precision}", file=sys.stderr)
     ours = dict(each.split("=", 1) for each in options.setting)
     (folder / "logs").mkdir()
-    return Site(folder / "data", snapshot, precision, options.threads, None, folder / "logs", ours)
+    return Site(folder / "data", snapshot, precision, options.threads, None, folder / "logs", ours, options.encoder)
 
 
 def with_peers(site: Site, options: argparse.Namespace, wanted: list[Contender]) -> tuple[Site, list[Contender]]:

@@ -12,7 +12,7 @@ import httpx
 
 from app.up.redis_server import free_port
 from bench.serving.environment import environment
-from bench.serving.peers.pictures import PRECISION, SNAPSHOT, THREADS
+from bench.serving.peers.pictures import ENCODER, PRECISION, SNAPSHOT, THREADS
 from bench.serving.processes import Tree, running
 from bench.serving.wrk import get, post
 
@@ -34,12 +34,14 @@ class Site:
     python: Path | None  # of the peers; None where there is no environment for them
     logs: Path  # the folder for what servers say
     ours: Mapping[str, str] = field(default_factory=dict)  # settings of our service beside the usual ones
+    encoder: str = "pillow"  # of the peers
 
     def log(self, name: str) -> Path:
         return self.logs / f"{name.replace(' ', '-').replace(',', '')}.log"
 
     def environment(self, port: int) -> dict[str, str]:
         for_peers = {SNAPSHOT: str(self.snapshot), PRECISION: self.precision, THREADS: str(self.threads)}
+        for_peers[ENCODER] = self.encoder
         for_us = {
             "GANVIL_DATA_DIR": str(self.data),
             "GANVIL_PORT": str(port),

@@ -1,4 +1,6 @@
-"""What every peer is given: the generator at the precision chosen for all, and Pillow's PNG at level 1."""
+"""What every peer is given: the generator at the precision chosen for all, and a PNG encoder at level 1: Pillow's or, to compare the
+servers alone, ours.
+"""
 
 import io
 import os
@@ -10,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from app.formats.png import write
 from models.generator import latents, load_generator, to_uint8
 
 PRECISIONS = ("fp32", "fp32 channels_last", "bf16 channels_last")
-SNAPSHOT, PRECISION, THREADS = "BENCH_SNAPSHOT", "BENCH_PRECISION", "BENCH_THREADS"
+SNAPSHOT, PRECISION, THREADS, ENCODER = "BENCH_SNAPSHOT", "BENCH_PRECISION", "BENCH_THREADS", "BENCH_ENCODER"
 
 
 class Pictures:
@@ -39,7 +42,15 @@ def from_environment() -> Pictures:
     return Pictures(Path(os.environ[SNAPSHOT]), os.environ[PRECISION])
 
 
-def png(picture: NDArray[np.uint8]) -> bytes:
+def by_pillow(picture: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def by_ours(picture: NDArray[np.uint8]) -> bytes:
+    return write(picture[np.newaxis], [None])[0]
+
+
+ENCODERS = {"pillow": by_pillow, "ours": by_ours}
+png = ENCODERS[os.environ.get(ENCODER, "pillow")]
