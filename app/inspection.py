@@ -34,6 +34,7 @@ from models.pictures import CountedReads
 MAX_FILE_BYTES = 2**26 + 2**22  # as much as the largest picture needs
 FEW_BYTES, BYTES_A_PIXEL = 2**17, 4  # of one file: metadata, and what cannot be compressed
 FEW_READS, BYTES_A_READ = 2000, 512  # Pillow takes each part of a file in Python; ours have few
+TOO_MANY = "It shows {count} samples, and {limit} at most are made again to compare a picture with."
 MOST_SCANS = 12  # of a JPEG; ours have one
 PLAIN_MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}  # 8 bits and no other idea of colour
 PILLOW_FORMATS = ["PNG", "JPEG", "WEBP", *(["AVIF"] if features.check("avif") else [])]
@@ -184,7 +185,10 @@ def plan(file: PictureFile, statement: Statement, resolved: Resolved, limit: int
         raise Invalid("It was made from a z of the caller's own, of which it holds only the digest.")
     height, width = resolved.info["height"], resolved.info["width"]
     format = format_with(file.format, quality=statement.quality)  # noqa: A001
-    seeds = [statement.seed] if statement.seed is not None else parse_seeds(statement.seeds or "", limit=limit)
+    if statement.seed is not None:
+        seeds = [statement.seed]
+    else:
+        seeds = parse_seeds(statement.seeds or "", limit=limit, too_many=TOO_MANY)
     labels = _labels(statement, resolved.info["classes"], seeds)
     names = [None] * len(seeds) if labels is None else [resolved.info["classes"][label] for label in labels]
     if statement.columns is None:

@@ -1,4 +1,4 @@
-"""Signed addresses: a GET that carries its own permission, for pages, which cannot send a key with a picture or a stream.
+"""Signed addresses: a GET or HEAD that carries its own permission, for pages, which cannot send a key with a picture or a stream.
 
 A signature is an HMAC-SHA256 over the path, the query and the time at which it expires. Path and query count as they are routed,
 that is decoded and with the parameters in order of their names, so that an address stays good however a browser or a proxy writes
@@ -75,7 +75,7 @@ class SigningKey:
         return cls(hmac.digest(secret, b"id", "sha256").hex()[:12], secret)
 
     def sign(self, target: Target, expires: str) -> str:
-        """The signature of a GET of the target until `expires`, in seconds since the epoch."""
+        """The signature of a GET or HEAD of the target until `expires`, in seconds since the epoch."""
         code = hmac.digest(self.secret, json.dumps([target.path, target.query, expires]).encode(), "sha256")
         return f"{self.id}.{base64.urlsafe_b64encode(code).decode().rstrip('=')}"
 
@@ -125,7 +125,7 @@ def is_signed(query: bytes) -> bool:
 
 
 def admit(keys: Mapping[str, SigningKey], path: str, query: bytes, now: float) -> Admitted:
-    """Judge a GET of the decoded path with this query, at `now` in seconds since the epoch.
+    """Judge a GET or HEAD of the decoded path with this query, at `now` in seconds since the epoch.
 
     Raises WrongSignature and, only where the signature is right, AddressExpired.
     """

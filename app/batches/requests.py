@@ -16,6 +16,7 @@ SHARD_PIXELS = 2**21  # of larger ones, all together
 LEAST_SAMPLES = 64
 MOST_SHARDS = 10_000  # each is an object and a row
 MOST_SHARD_BYTES = 2**30  # of pixels
+TOO_MANY = "{count} samples were asked for, and one batch has {limit} at most: make several batches."
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Checked(NamedTuple):
 
 def check(request: Request, info: Document, *, limit: int) -> Checked:
     """What is asked for, of a model that makes what `info` says. Raises Invalid."""
-    seeds = parse_ranges(request.seeds, limit=limit)
+    seeds = parse_ranges(request.seeds, limit=limit, too_many=TOO_MANY)
     total = ranges.count(seeds)
     options = {
         "class": None if request.class_ is None else index_of(info["classes"], request.class_),

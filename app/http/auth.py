@@ -5,7 +5,7 @@ the service is for this machine alone, and then a browser is the danger: any web
 the peer must be local, the Host header must name this machine (else a DNS name was rebound to it), and requests that another
 origin's page makes are refused.
 
-What a page embeds cannot send a key: a GET may instead be signed with one (`app.signing`).
+What a page embeds cannot send a key: a GET or HEAD, and no other method, may instead be signed with one (`app.signing`).
 """
 
 import hashlib

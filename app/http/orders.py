@@ -36,6 +36,7 @@ UNREADABLE = (
     *(binascii.Error, zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError),
     OverflowError,  # of a place in the file that no file has
 )
+TOO_MANY_ROWS = "z has {count} rows, and one request may ask for {limit} samples at most: ask several times."
 MAX_Z = 100.0  # of a value of z: a standard normal one is never near it, and a network may overflow beyond
 
 
@@ -161,7 +162,7 @@ def latents_of(body: GenerationRequest, z_dim: int, limit: int) -> NDArray[np.fl
         raise invalid("#/z", f"z has the shape {list(z.shape)}, and this model takes [n, {z_dim}].")
     if not np.isfinite(z).all() or np.abs(z).max(initial=0) > MAX_Z:
         raise invalid("#/z", f"The values of z are numbers from {-MAX_Z:g} to {MAX_Z:g}, not NaN or infinite.")
-    check_count(len(z), limit=limit, pointer="#/z")
+    check_count(len(z), limit=limit, pointer="#/z", too_many=TOO_MANY_ROWS)
     return z.astype(np.float32, copy=False)
 
 

@@ -88,7 +88,7 @@ def check_no_batch(session: Session, labels: Sequence[str]) -> None:
 
 def _held(session: Session, name: str, number: int) -> ModelVersion:
     """A living version, locked until the transaction ends: who points an alias at it and who deletes it take turns."""
-    return living(session.get(ModelVersion, (name, number), with_for_update=True), name, number)
+    return living(session, session.get(ModelVersion, (name, number), with_for_update=True), name, number)
 
 
 def _all_held(session: Session, name: str) -> Sequence[ModelVersion]:

@@ -146,12 +146,14 @@ def describe(job: Job, dataset: Dataset) -> Document:
 
 def get_version(session: Session, name: str, number: int) -> ModelVersion:
     """One version of a model. Raises NotFound, and Gone for a deleted one."""
-    return living(session.get(ModelVersion, (name, number)), name, number)
+    return living(session, session.get(ModelVersion, (name, number)), name, number)
 
 
-def living(version: ModelVersion | None, name: str, number: int) -> ModelVersion:
+def living(session: Session, version: ModelVersion | None, name: str, number: int) -> ModelVersion:
     """What was found as `name:number`. Raises NotFound, and Gone for a deleted one."""
     if version is None:
+        if not _ever_published(session, name):
+            raise _unpublished(session, name)
         raise NotFound(f"There is no model version {name}:{number}: GET /v1/models lists those that there are.")
     if version.deleted_at is not None:
         raise Gone(f"Model version {name}:{number} was deleted.")
@@ -167,7 +169,7 @@ def hold(session: Session, label: str) -> None:
         return
     name, number, _ = parse(label)
     assert number is not None, "a label names one version for ever"
-    living(session.get(ModelVersion, (name, number), with_for_update={"read": True}), name, number)
+    living(session, session.get(ModelVersion, (name, number), with_for_update={"read": True}), name, number)
 
 
 def get_model(session: Session, name: str) -> Model:
@@ -175,12 +177,23 @@ def get_model(session: Session, name: str) -> Model:
     models = _models(session, [name])
     if models:
         return models[0]
-    if session.scalar(select(ModelVersion.name).where(ModelVersion.name == name).limit(1)):
+    if _ever_published(session, name):
         raise Gone(f"Every version of model {name!r} was deleted.")
-    training = select(Job.id).where(Job.model_name == name, Job.status.not_in(ENDED)).order_by(Job.created_at).limit(1)
-    if (job_id := session.scalar(training)) is not None:
-        raise NotFound(f"There is no model {name!r} yet: {job_id} is training it; use that as the reference.")
-    raise NotFound(f"There is no model {name!r}: GET /v1/models lists those that there are.")
+    raise _unpublished(session, name)
+
+
+def _ever_published(session: Session, name: str) -> bool:
+    return session.scalar(select(ModelVersion.name).where(ModelVersion.name == name).limit(1)) is not None
+
+
+def _unpublished(session: Session, name: str) -> NotFound:
+    """For a name that no version ever had: what to do depends on whether a job is to make the first."""
+    making = select(Job).where(Job.model_name == name, Job.status.not_in(ENDED)).order_by(Job.created_at).limit(1)
+    if (job := session.scalar(making)) is None:
+        return NotFound(f"There is no model {name!r}: GET /v1/models lists those that there are.")
+    return NotFound(
+        f"There is no model {name!r} yet: {job.id}, which is {job.status}, is to make it; until then use that id as the reference."
+    )
 
 
 def list_models(

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 
 from app import datasets, formats
+from app.http.answers import head_of
 from app.http.clearing import clearing
 from app.http.deps import BellDep, DatabaseDep, SettingsDep, StorageDep
 from app.http.downloads import not_modified
@@ -143,6 +144,7 @@ def delete_dataset(dataset: DatasetRef, database: DatabaseDep, storage: StorageD
         storage.delete_prefix(prefix)
 
 
+@router.head("/{dataset}/preview.png", include_in_schema=False)
 @router.get(
     "/{dataset}/preview.png",
     response_class=Response,
@@ -167,6 +169,8 @@ def preview_dataset(
     if row.sha256 is not None and (unchanged := not_modified(request, headers)) is not None:
         return unchanged
     images = preview_examples(storage, row, n, class_name)
+    if request.method == "HEAD":
+        return head_of(headers, "image/png")
     count, height, width, _ = images.shape
     columns = math.ceil(math.sqrt(count))
     scale = max(1, min(PREVIEW_MAX_SCALE, PREVIEW_PIXELS // max(columns * width, columns * height, 1)))

@@ -22,7 +22,7 @@ from app.registry import Resolved
 from app.sampling import Latents, Sampler
 from app.sampling.labels import index_of, of_seeds
 from app.sampling.paths import length, walk
-from app.sampling.seeds import check_all, check_count, parse
+from app.sampling.seeds import check_count, parse
 from app.schemas import interpolations as schema
 from app.schemas.base import Responses, problems
 from app.schemas.interpolations import InterpolationRequest
@@ -31,6 +31,11 @@ from models.randomness import sample_latents
 router = APIRouter(prefix="/v1", tags=["samples"], route_class=StrictRoute)
 
 MAX_ADDRESS = 8000  # characters: clients refuse to read longer headers
+TOO_MANY_STOPS = "{count} seeds are given, and a film leads over {limit} at most: make several films."
+TOO_MANY_FRAMES = (
+    "This would be a film of {count} frames, and one request may ask for {limit} samples at most: ask for fewer frames, or give "
+    "fewer seeds."
+)
 RAW = FORMATS["raw"]
 Extension = Literal["webp", "gif"]  # the keys of ANIMATIONS, for the document
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -112,13 +117,11 @@ class Interpolation:
         return f"{path}?{urlencode(query, doseq=True)}"
 
     def check(self, limit: int) -> None:
-        """Raise Invalid when it leads nowhere, or the film would be too long or too large."""
-        if len(self.seeds) < 2:
-            raise _invalid("seeds", "A way needs two seeds or more: where it begins and where it leads.")
+        """Raise Invalid when the film would be too long or too large."""
         frames = length(len(self.seeds), self.frames, loop=self.loop)
         info = self.resolved.info
         check_animation(frames, height=info["height"], width=info["width"], scale=self.scale)
-        check_count(frames, limit=limit, pointer="#/frames")
+        check_count(frames, limit=limit, pointer="#/frames", too_many=TOO_MANY_FRAMES)
 
 
 @router.post(
@@ -137,11 +140,11 @@ async def interpolate(
     the very sample that it is an address of; in `frames` steps comes the next. `Content-Location` is the address of the same film,
     for pages, where that has no more than 8000 characters.
     """
-    seeds = parse(body.seeds, limit=MAX_FRAMES) if isinstance(body.seeds, str) else body.seeds
+    seeds = stops(body.seeds)
     resolved = await references.resolve(body.model)
     film = Interpolation(
         resolved,
-        check_all(seeds, limit=MAX_FRAMES),
+        seeds,
         labels_of_body(body, resolved.info["classes"], seeds),
         body.truncation,
         body.frames,
@@ -183,7 +186,7 @@ async def get_interpolation(
     deadline: Deadline = None,
 ) -> Response:
     """The same film as `POST /v1/interpolations` makes, for pages: the same address gives the same bytes."""
-    numbers = parse(seeds, limit=MAX_FRAMES)
+    numbers = stops(seeds)
     resolved = await references.resolve(ref)
     labels = labels_of(resolved.info["classes"], numbers, classes or [])
     how = truncation, frames, round(fps, 1), loop, scale, ANIMATIONS[extension]
@@ -194,6 +197,14 @@ async def get_interpolation(
     if (known := without_making(request, headers, film.animation.media_type)) is not None:
         return known
     return await unless_client_leaves(request, film.answer(sampler, films, headers, deadline))
+
+
+def stops(given: str | list[int]) -> list[int]:
+    """The seeds that a film leads over. Raises Invalid."""
+    seeds = parse(given, limit=MAX_FRAMES, too_many=TOO_MANY_STOPS) if isinstance(given, str) else given
+    if len(seeds) < 2:
+        raise _invalid("seeds", "A way needs two seeds or more: where it begins and where it leads.")
+    return seeds
 
 
 def labels_of_body(body: InterpolationRequest, known: Sequence[str], seeds: Sequence[int]) -> list[int] | None:

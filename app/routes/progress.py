@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app import formats, registry
 from app.db import Database
 from app.errors import NotFound
+from app.http.answers import head_of, without_making
 from app.http.deps import DatabaseDep, FilmsDep, FollowerDep, StorageDep, find_job
 from app.http.downloads import not_modified
 from app.http.idempotency import Created, OnceDep
@@ -31,6 +32,7 @@ FOLLOWED: Responses = {
 }
 
 
+@router.head("/jobs/{job}/events", include_in_schema=False)
 @router.get(
     "/jobs/{job}/events",
     response_model=EventPage,
@@ -61,6 +63,8 @@ async def get_job_events(
     if stretch.over and not stretch.events:
         return Response(status_code=204)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # nginx must not hold events back
+    if request.method == "HEAD":
+        return head_of(headers, "text/event-stream")
     return EventSourceResponse(follower.stream(with_job, after, kinds), headers=headers)
 
 
@@ -96,6 +100,7 @@ def list_job_grids(
     return Page(data=[Grid.of(job_id, row) for row in rows], next_cursor=next_cursor)
 
 
+@router.head("/jobs/{job}/grids/{examples_seen}.png", include_in_schema=False)
 @router.get(
     "/jobs/{job}/grids/{examples_seen}.png",
     response_class=Response,
@@ -116,6 +121,7 @@ def get_job_grid(
     return not_modified(request, headers) or Response(storage.get_bytes(key), headers=headers, media_type="image/png")
 
 
+@router.head("/jobs/{job}/timelapse.webp", include_in_schema=False)
 @router.get(
     "/jobs/{job}/timelapse.webp",
     response_class=Response,
@@ -136,8 +142,8 @@ async def get_job_timelapse(
         raise NotFound(f"Job {job} has no grid yet: the first comes soon after training begins.")
     fps = round(fps, 1)
     headers = _headers(*keys, str(fps))
-    if (unchanged := not_modified(request, headers)) is not None:
-        return unchanged
+    if (known := without_making(request, headers, "image/webp")) is not None:
+        return known
 
     def encode() -> bytes:
         shown = history.thinned(keys, formats.film_frames(storage.get_bytes(keys[-1])))

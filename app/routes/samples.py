@@ -37,6 +37,7 @@ Lossless = Annotated[
     bool | None, Query(description="Of webp: whether every pixel is kept, as it is without a quality.")
 ]
 PROBLEMS = problems(404, 409, 410, 422, 429, 504)
+TOO_MANY = "{count} samples were asked for, and one grid shows {limit} at most: ask for several grids."
 SAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The sample.", "content": {entry.media_type: {} for entry in FORMATS.values()}},
     304: UNCHANGED,
@@ -125,7 +126,7 @@ async def get_grid(
     deadline: Deadline = None,
 ) -> Response:
     """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
-    numbers = parse(seeds, limit=settings.sync_generation_limit)
+    numbers = parse(seeds, limit=settings.sync_generation_limit, too_many=TOO_MANY)
     resolved = await references.resolve(ref)
     format = format_of(extension)  # noqa: A001
     classes = of_seeds(resolved.info["classes"], numbers, class_name)

@@ -10,12 +10,12 @@ import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Unavailable
 from app.formats import Format
 from app.provenance import Provenance
 from app.registry import Resolved
@@ -25,7 +25,7 @@ from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.lag import Lag
-from app.sampling.loaded import GeneratorCache, Loaded
+from app.sampling.loaded import GeneratorCache, Loaded, outcome_of, shutting_down, submit
 from app.sampling.pipeline import Pipeline
 from app.sampling.scheduling import FairQueue, Rows, Work
 from app.sampling.snapshots import snapshot_folder
@@ -139,12 +139,12 @@ class Sampler:
         return await asyncio.get_running_loop().run_in_executor(self._pipeline.slow, work)
 
     async def provenance(self, resolved: Resolved, format: Format) -> Provenance:  # noqa: A002
-        """Writes what samples of this model in this format say of themselves."""
+        """Writes what samples of this model in this format say of themselves. Raises Unavailable when this is closed meanwhile."""
         key = resolved.label, resolved.sha256, format.name, format.quality
         if (found := self._provenances.get(key)) is None:
             if self._digest is None:
-                run = asyncio.get_running_loop().run_in_executor
-                self._digest = await run(self._loaders, engine.digest, self._threads)
+                digest = submit(self._loaders, partial(engine.digest, self._threads))
+                self._digest = await outcome_of(asyncio.wrap_future(digest))
             found = self._provenances[key] = Provenance(resolved, format, self._digest)
             while len(self._provenances) > MOST_PROVENANCES:
                 del self._provenances[next(iter(self._provenances))]
@@ -158,7 +158,7 @@ class Sampler:
         """Stop the threads. Requests that still wait get Unavailable."""
         self._closed = True
         for work in self._queue.close():
-            work.loop.call_soon_threadsafe(work.deliver, _shutting_down())
+            work.loop.call_soon_threadsafe(work.deliver, shutting_down())
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
@@ -166,7 +166,7 @@ class Sampler:
         self, resolved: Resolved, inputs: Inputs, encoding: Encoding | None, deadline_seconds: float | None
     ) -> Visit:
         if self._closed:
-            raise _shutting_down()
+            raise shutting_down()
         self._lag.look()
         info, scale = resolved.info, 1 if encoding is None else encoding.scale
         each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
@@ -212,7 +212,7 @@ class Sampler:
         works, self._arrived = self._arrived, []
         if not self._queue.put(*works):
             for work in works:
-                work.deliver(_shutting_down())
+                work.deliver(shutting_down())
         elif not self._pipeline.started:
             self._pipeline.start()
 
@@ -237,7 +237,3 @@ def _together(made: Sequence[Samples]) -> Samples:
 def _samples(rows: Rows) -> Samples:
     labels = None if rows.labels is None or rows.labels.ndim > 1 else rows.labels.tolist()
     return Samples(rows.images, labels, rows.files)
-
-
-def _shutting_down() -> Unavailable:
-    return Unavailable("The service is shutting down.")

@@ -7,19 +7,30 @@ from collections.abc import Sequence
 from app.errors import FieldError, Invalid
 from models.config import DRAWN_BELOW, MAX_SEED
 
-PART = re.compile(r"\s*([0-9]{1,19})\s*(?:-\s*([0-9]{1,19})\s*)?")
+PART = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")
+LIKE = "seeds are whole numbers from 0 on, written like 0-63,70."
+MOST_SHOWN = 40  # characters of what is wrong
+TOO_MANY = (
+    "{count} samples were asked for, and one request may ask for {limit} at most: ask several times, or make a batch with "
+    "POST /v1/batches."
+)
 
 
-def parse(text: str, *, limit: int, pointer: str = "#/seeds") -> list[int]:
-    """The seeds that `text` names, in its order. Raises Invalid, before anything is expanded, for more than `limit`."""
-    return [seed for each in parse_ranges(text, limit=limit, pointer=pointer) for seed in each]
+def parse(text: str, *, limit: int, pointer: str = "#/seeds", too_many: str = TOO_MANY) -> list[int]:
+    """The seeds that `text` names, in its order. Raises Invalid, before anything is expanded, for more than `limit`.
+
+    `too_many` is what is said then, with `{count}` and `{limit}`: a request, a grid and a batch have different ways out.
+    """
+    return [seed for each in parse_ranges(text, limit=limit, pointer=pointer, too_many=too_many) for seed in each]
 
 
-def parse_ranges(text: str, *, limit: int, pointer: str = "#/seeds") -> list[range]:
+def parse_ranges(text: str, *, limit: int, pointer: str = "#/seeds", too_many: str = TOO_MANY) -> list[range]:
     """The same as ranges."""
+    if not text.strip():
+        raise _invalid(f"No seed is given: {LIKE}", pointer)
     ranges = [_range(part, pointer) for part in text.split(",")]
     count = sum(each.stop - each.start for each in ranges)  # len() overflows on long ranges
-    check_count(count, limit=limit, pointer=pointer)
+    check_count(count, limit=limit, pointer=pointer, too_many=too_many)
     return ranges
 
 
@@ -27,7 +38,8 @@ def consecutive(first: int, n: int, *, limit: int) -> list[int]:
     """The seeds first .. first + n - 1. Raises Invalid when there are too many or they leave the range of seeds."""
     check_count(n, limit=limit, pointer="#/n")
     if first + n - 1 > MAX_SEED:
-        raise _invalid(f"The last seed, {first} + {n} - 1, is more than {MAX_SEED}.", "#/seed")
+        detail = f"The last seed, {first} + {n} - 1, is more than {MAX_SEED}: begin at {MAX_SEED - n + 1} at most."
+        raise _invalid(detail, "#/seed")
     return list(range(first, first + n))
 
 
@@ -37,11 +49,12 @@ def draw(n: int, *, limit: int) -> list[int]:
     return consecutive(secrets.randbelow(DRAWN_BELOW - n), n, limit=limit)
 
 
-def check_count(count: int, *, limit: int, pointer: str) -> None:
+def check_count(count: int, *, limit: int, pointer: str, too_many: str = TOO_MANY) -> None:
     """Raise Invalid unless 1 <= count <= limit."""
-    if not 1 <= count <= limit:
-        detail = f"{count} samples were asked for; one request may ask for 1 to {limit}."
-        raise _invalid(detail, pointer)
+    if count < 1:
+        raise _invalid("No sample was asked for: ask for one at least.", pointer)
+    if count > limit:
+        raise _invalid(too_many.format(count=count, limit=limit), pointer)
 
 
 def check_all(seeds: Sequence[int], *, limit: int, pointer: str = "#/seeds") -> list[int]:
@@ -51,16 +64,30 @@ def check_all(seeds: Sequence[int], *, limit: int, pointer: str = "#/seeds") -> 
 
 
 def _range(part: str, pointer: str) -> range:
+    if not part.strip():
+        raise _invalid(f"There is a comma with no seed before or after it: {LIKE}", pointer)
     found = PART.fullmatch(part)
     if found is None:
-        raise _invalid(f"{part[:40]!r} is not a seed or a range of seeds: write them like 0-63,70.", pointer)
-    first = int(found[1])
-    last = int(found[2] or found[1])
+        raise _invalid(f"{_shown(part)!r} is not a seed or a range of seeds: {LIKE}", pointer)
+    first = _seed(found[1], pointer)
+    last = _seed(found[2] or found[1], pointer)
     if last < first:
-        raise _invalid(f"The range {first}-{last} is reversed: write {last}-{first}.", pointer)
-    if last > MAX_SEED:
-        raise _invalid(f"Seeds go from 0 to {MAX_SEED}; {last} is more.", pointer)
+        detail = f"The range {first}-{last} is reversed: write {last}-{first}, or each seed by itself if that order is meant."
+        raise _invalid(detail, pointer)
     return range(first, last + 1)
+
+
+def _seed(digits: str, pointer: str) -> int:
+    significant = digits.lstrip("0") or "0"
+    if (
+        len(significant) > len(str(MAX_SEED)) or int(significant) > MAX_SEED
+    ):  # Python refuses to read thousands of digits
+        raise _invalid(f"Seeds go from 0 to {MAX_SEED}; {_shown(significant)} is more.", pointer)
+    return int(significant)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def _invalid(detail: str, pointer: str) -> Invalid:

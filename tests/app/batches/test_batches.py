@@ -46,9 +46,9 @@ def test_a_format_has_one_name(database: Database) -> None:
     [
         ({"seeds": "5-2"}, "#/seeds", "reversed"),
         ({"seeds": "-1"}, "#/seeds", "not a seed"),
-        ({"seeds": ""}, "#/seeds", "not a seed"),
+        ({"seeds": ""}, "#/seeds", "No seed is given"),
         ({"seeds": str(2**63)}, "#/seeds", "is more"),
-        ({"seeds": f"0-{2**63 - 1}"}, "#/seeds", "1 to 1000000"),
+        ({"seeds": f"0-{2**63 - 1}"}, "#/seeds", "one batch has 1000000 at most: make several batches"),
         ({"seeds": "0-499999,0-500000"}, "#/seeds", "1000001 samples"),
         ({"class_": "cow"}, "#/class", "cat, dog"),
         ({"class_": 2}, "#/class", "cat, dog"),

@@ -5,7 +5,7 @@ import pytest
 from app import registry
 from app.db import Database
 from app.errors import Invalid, InvalidState, NotFound
-from app.tables import Checkpoint, Job
+from app.tables import Checkpoint, Job, ModelVersion
 from tests.app.registry.versions import publish, resolve
 from tests.factories import make_checkpoint
 
@@ -46,13 +46,34 @@ def test_unknown_references(database: Database, checkpoint: Checkpoint, ref: str
         resolve(database, ref)
 
 
-@pytest.mark.parametrize(("status", "says"), [("running", "{job} is training it"), ("failed", "GET /v1/models lists")])
-def test_a_model_that_is_being_trained(database: Database, job: Job, status: str, says: str) -> None:
-    """Before its first version, its name leads to the job that makes it, for as long as that may still do so."""
+@pytest.mark.parametrize("ref", ["numbers", "numbers:1", "numbers@prod"])
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("queued", "{job}, which is queued, is to make it; until then use that id"),
+        ("running", "{job}, which is running, is to make it"),
+        ("paused", "{job}, which is paused, is to make it"),
+        ("failed", "There is no model 'numbers': GET /v1/models lists"),
+    ],
+)
+def test_a_model_that_is_being_trained(database: Database, job: Job, status: str, says: str, ref: str) -> None:
+    """Before its first version, its name leads to the job that makes it, for as long as that may still do so, and so does a
+    version or an alias of it.
+    """
     with database.writing() as session:
         session.get_one(Job, job.id).status = status
     with pytest.raises(NotFound, match=says.format(job=job.id)):
-        resolve(database, "numbers")
+        resolve(database, ref)
+
+
+def test_a_version_that_is_not_there_yet(database: Database, job: Job, checkpoint: Checkpoint) -> None:
+    """Once a model has had a version, another number is no such version, though a job trains, and after all are deleted."""
+    publish(database, checkpoint)
+    for _ in range(2):
+        with pytest.raises(NotFound, match="no model version numbers:2"):
+            resolve(database, "numbers:2")
+        with database.writing() as session:
+            session.get_one(ModelVersion, ("numbers", 1)).deleted_at = job.created_at
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "failed"])

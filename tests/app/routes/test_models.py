@@ -76,6 +76,22 @@ def test_unknown_references(digits: list[str], client: Client, ref: str) -> None
     assert client.delete(f"/v1/models/{ref}").status_code in {404, 422}
 
 
+def test_a_model_whose_first_job_is_under_way(app: FastAPI, client: Client) -> None:
+    """By name, version or alias, for itself, its samples or a download: 404 with the id of the job, and the same words."""
+    with app.state.database.writing() as session:
+        job = claimed(session, make_job(session, request={"model": "digits"}))
+    answers = [
+        client.get(f"/v1/models/{ref}{part}")
+        for ref in ("digits", "digits:1", "digits@prod")
+        for part in ("", "/samples/7.png", "/grid.png", "/download")
+    ]
+    answers.append(client.post("/v1/generations", json={"model": "digits:1", "n": 2}))
+    answers.append(client.put("/v1/models/digits/aliases/prod", json={"version": 1}))
+    assert {answer.status_code for answer in answers} == {404}
+    (detail,) = {answer.json()["detail"] for answer in answers}
+    assert f"{job.id}, which is running, is to make it" in detail
+
+
 def test_aliases_move(digits: list[str], client: Client) -> None:
     """PUT is idempotent and moves; what an alias points at cannot be deleted; DELETE gives 404 the second time."""
     url = "/v1/models/digits/aliases/prod"

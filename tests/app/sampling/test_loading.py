@@ -6,7 +6,6 @@ import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from app.sampling import LOADERS, Latents, Sampler, Samples, Seeds, engine, load
 from app.settings import Settings
 from app.storage import Storage
 from models.randomness import sample_latents
+from tests.app.sampling.loads import count_loads
 from tests.generators import store_generator
 from tests.servers import wait_until
 
@@ -179,21 +179,6 @@ def test_a_model_is_not_loaded_into_memory_that_is_not_there(
         with pytest.raises(Unavailable, match="too little memory to load dcgan:1 now"):
             asyncio.run(sampler.generate(dcgan, [1]))
     assert len(asyncio.run(sampler.generate(dcgan, [1]))) == 1
-
-
-def count_loads(monkeypatch: pytest.MonkeyPatch, may_end: threading.Event | None = None) -> list[str]:
-    """The labels of those that are loaded from now on; none is there before `may_end` is set."""
-    loads: list[str] = []
-    load = engine.load
-
-    def counted(snapshot: Path, resolved: Resolved) -> Any:
-        loads.append(resolved.label)
-        if may_end is not None:
-            may_end.wait(20)
-        return load(snapshot, resolved)
-
-    monkeypatch.setattr(engine, "load", counted)
-    return loads
 
 
 def test_the_longest_unused_model_is_dropped(

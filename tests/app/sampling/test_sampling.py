@@ -2,11 +2,8 @@
 
 import asyncio
 import random
-import threading
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ import pytest
 from app.errors import Busy, Unavailable
 from app.formats import FORMATS
 from app.registry import Resolved
-from app.sampling import Encoding, Sampler, Samples, Seeds, engine
+from app.sampling import Encoding, Sampler, Samples, Seeds
 from app.settings import Settings
 from app.storage import Storage
 from tests.servers import wait_until
@@ -228,51 +225,6 @@ def test_a_failing_engine_fails_its_requests_only(
         assert len(await sampler.generate(dcgan, [1])) == 1
 
     asyncio.run(asyncio.wait_for(scenario(), 20))
-
-
-def test_closing_answers_who_still_waits(settings: Settings, storage: Storage, dcgan: Resolved) -> None:
-    """A shutdown does not leave requests hanging, and later ones are refused."""
-    sampler = Sampler(settings, storage)
-
-    async def scenario() -> None:
-        await sampler.generate(dcgan, [0])
-        waiting = asyncio.create_task(sampler.generate(dcgan, list(range(20_000))))
-        await asyncio.sleep(0.05)
-        await asyncio.to_thread(sampler.close)
-        with pytest.raises(Unavailable):
-            await asyncio.wait_for(waiting, 20)
-        with pytest.raises(Unavailable):
-            await sampler.generate(dcgan, [0])
-
-    asyncio.run(scenario())
-
-
-def test_closing_while_a_model_loads_answers_who_waits_for_it(
-    settings: Settings, storage: Storage, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A request whose model is loaded when the service has stopped is refused; it does not wait for ever."""
-    sampler = Sampler(settings, storage)
-    begun, may_end = threading.Event(), threading.Event()
-    load = engine.load
-
-    def slow(snapshot: Path, resolved: Resolved) -> Any:
-        begun.set()
-        may_end.wait(20)
-        return load(snapshot, resolved)
-
-    monkeypatch.setattr(engine, "load", slow)
-
-    async def scenario() -> None:
-        waiting = asyncio.create_task(sampler.generate(dcgan, [0]))
-        await asyncio.to_thread(begun.wait, 20)
-        closing_down = asyncio.create_task(asyncio.to_thread(sampler.close))
-        await asyncio.sleep(0.1)
-        may_end.set()
-        with pytest.raises(Unavailable, match="shutting down"):
-            await asyncio.wait_for(waiting, 20)
-        await closing_down
-
-    asyncio.run(scenario())
 
 
 def test_a_tag_tells_everything_apart(sampler: Sampler, dcgan: Resolved, mlp: Resolved) -> None:
