@@ -14,7 +14,7 @@ from app.http.answers import CLIENT_CLOSED_REQUEST, Headers, cache_headers, pixe
 from app.http.downloads import names
 from app.http.leaving import UnlessClientLeaves
 from app.registry import Resolved
-from app.sampling import Encoding, Sampler, Seeds
+from app.sampling import Encoding, Sampler, Seeds, Sent
 from app.settings import Settings
 
 
@@ -47,21 +47,30 @@ class Address:
         etag = await sampler.etag(self.resolved, self.format, self.seed, self.label, self.truncation, self.scale)
         return cache_headers(self.resolved, settings, etag) | sample_headers(self.seed, self.class_name)
 
-    async def make(self, sampler: Sampler, deadline_seconds: float | None) -> bytes:
-        """The file. Raises what `Sampler.stream` raises."""
+    async def make(self, sampler: Sampler, deadline_seconds: float | None, sent: Sent) -> bytes:
+        """The file, for an answer after which `sent` ends. Raises what `Sampler.stream` raises."""
         provenance = await sampler.provenance(self.resolved, self.format)
         text = provenance.of(self.seed, self.class_name, self.truncation, scale=self.scale)
         encoding = Encoding(self.format, lambda *_: text, self.scale)
         inputs = Seeds.of([self.seed], None if self.label is None else [self.label], self.truncation)
-        made = await sampler.gather(self.resolved, inputs, encoding, deadline_seconds)
+        made = await sampler.gather(self.resolved, inputs, encoding, deadline_seconds, sent=sent)
         assert made.files is not None
         return made.files[0]
 
 
 async def answer(
-    address: Address, state: State, *, method: str, held: str | None, deadline_seconds: float | None, receive: Receive
+    address: Address,
+    state: State,
+    *,
+    method: str,
+    held: str | None,
+    deadline_seconds: float | None,
+    receive: Receive,
+    sent: Sent,
 ) -> Answer:
-    """What a GET or HEAD of the address gives, `held` being its If-None-Match. Raises what `Sampler.stream` raises."""
+    """What a GET or HEAD of the address gives, `held` being its If-None-Match; `sent` ends when it was sent. Raises what
+    `Sampler.stream` raises.
+    """
     headers = await address.headers(state.sampler, state.settings)
     if held is not None and names(held, headers["ETag"]):
         return Answer(304, headers)
@@ -72,5 +81,5 @@ async def answer(
     if method == "HEAD":
         return Answer(200, headers)
     with UnlessClientLeaves(receive) as leaving:
-        body = await address.make(state.sampler, deadline_seconds)
+        body = await address.make(state.sampler, deadline_seconds, sent)
     return Answer(CLIENT_CLOSED_REQUEST, {}) if leaving.left else Answer(200, headers, body)

@@ -1,10 +1,11 @@
-"""What the routes that make samples share: headers, answers for which nothing is made, clients that hang up."""
+"""What the routes that make samples share: headers, answers for which nothing is made, clients that hang up or are slow to read."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
+from starlette.types import Receive, Scope, Send
 
 from app.http.downloads import not_modified
 from app.http.leaving import UnlessClientLeaves
@@ -13,8 +14,34 @@ from app.settings import Settings
 
 CLIENT_CLOSED_REQUEST = 499  # nobody is there to read it
 YEAR_SECONDS = 31_536_000
+SLICE_BYTES = 2**17  # that a server is handed at once
 
 Headers = dict[str, str]
+
+
+class Whole(Response):
+    """An answer that may be large: its `__call__` ends when it has gone to the client but for a rest, or the client has gone."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send_body(send, bytes(self.body))
+
+
+async def send_body(send: Send, body: bytes) -> None:
+    """All of it, and the end of the answer."""
+    if len(body) > SLICE_BYTES:
+        for piece in slices(body):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        body = b""
+    await send({"type": "http.response.body", "body": body})
+
+
+def slices(body: bytes) -> Iterator[bytes]:
+    """A server takes whatever it is given at once, and waits for its client only before it takes more: so all that is in memory unread
+    is a slice, beside what is not handed over yet. A client that reads, however slowly, is seen to do so by its taking slices.
+    """
+    for start in range(0, len(body), SLICE_BYTES):
+        yield body[start : start + SLICE_BYTES]
 
 
 def cache_headers(resolved: Resolved, settings: Settings, etag: str) -> Headers:

@@ -5,6 +5,7 @@ thread of the pool while it waits for SQLite's write lock, and enough waiting wr
 The block ends, and commits, before the answer is sent: 201 means committed.
 """
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -21,7 +22,7 @@ from app.http.parameters import LATEST
 from app.http.references import References
 from app.jobs import history
 from app.queue import Bell
-from app.sampling import Sampler
+from app.sampling import Sampler, Sent
 from app.sampling.keeping import Keeper
 from app.settings import Settings
 from app.storage import Storage
@@ -41,6 +42,12 @@ async def _caller(request: Request) -> Caller:
     return found
 
 
+async def _sent() -> AsyncIterator[Sent]:
+    """Ends when the answer was sent, or there will be none."""
+    with Sent() as sent:
+        yield sent
+
+
 SettingsDep = Annotated[Settings, _part("settings")]
 DatabaseDep = Annotated[Database, _part("database")]
 StorageDep = Annotated[Storage, _part("storage")]
@@ -52,6 +59,7 @@ ReferencesDep = Annotated[References, _part("references")]
 SamplerDep = Annotated[Sampler, _part("sampler")]
 KeeperDep = Annotated[Keeper, _part("keeper")]
 CallerDep = Annotated[Caller, Depends(_caller)]
+SentDep = Annotated[Sent, Depends(_sent, scope="request")]
 
 
 def find_job(session: Session, ref: str) -> tables.Job:

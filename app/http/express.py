@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import GanvilError
 from app.formats import BY_SPELLING
 from app.http.addresses import Address, answer
+from app.http.answers import send_body
 from app.http.parameters import DEADLINE_HEADER, MAX_CLASS_NAME, MAX_DEADLINE_SECONDS, MIN_DEADLINE_SECONDS
 from app.http.problems import refuse
+from app.sampling import Sent
 from app.sampling.labels import of_seed
 from models.config import MAX_SEED
 
@@ -55,16 +57,19 @@ class Express:
             await self.app(scope, receive, send)
             return
         state = scope["app"].state
-        try:
-            found = await answer(address, state, method=scope["method"], receive=receive, **conditions._asdict())
-        except GanvilError as error:
-            await refuse(error, scope, receive, send)
-            return
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in found.headers.items()]
-        if found.body is not None:
-            headers.append((b"content-length", b"%d" % len(found.body)))
-        await send({"type": "http.response.start", "status": found.status, "headers": headers})
-        await send({"type": "http.response.body", "body": found.body or b""})
+        with Sent() as sent:
+            try:
+                found = await answer(
+                    address, state, method=scope["method"], receive=receive, sent=sent, **conditions._asdict()
+                )
+            except GanvilError as error:
+                await refuse(error, scope, receive, send)
+                return
+            headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in found.headers.items()]
+            if found.body is not None:
+                headers.append((b"content-length", b"%d" % len(found.body)))
+            await send({"type": "http.response.start", "status": found.status, "headers": headers})
+            await send_body(send, found.body or b"")
 
 
 def _address(scope: Scope) -> Address | None:

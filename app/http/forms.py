@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
-from app.http.answers import pixel_headers, sample_headers
+from app.http.answers import Whole, pixel_headers, sample_headers, slices
 from app.http.orders import Order
 from app.sampling import Sampler, Samples
 
@@ -42,9 +42,11 @@ class Download(StreamingResponse):
 
 
 async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    yield first
-    async for piece in pieces:
+    for piece in slices(first):
         yield piece
+    async for following in pieces:
+        for piece in slices(following):
+            yield piece
 
 
 async def answer_image(order: Order, sampler: Sampler) -> Response:
@@ -52,9 +54,9 @@ async def answer_image(order: Order, sampler: Sampler) -> Response:
     samples = await order.make(sampler, files=not order.grid)
     if samples.files is None:
         data = await sampler.beside(lambda: order.picture(samples))
-        return Response(data, headers=sample_headers(order.seed(0), None), media_type=order.format.media_type)
+        return Whole(data, headers=sample_headers(order.seed(0), None), media_type=order.format.media_type)
     headers = sample_headers(order.seed(0), order.class_names(samples)[0])
-    return Response(samples.files[0], headers=headers, media_type=order.format.media_type)
+    return Whole(samples.files[0], headers=headers, media_type=order.format.media_type)
 
 
 async def answer_raw(order: Order, sampler: Sampler) -> Response:
@@ -84,7 +86,7 @@ async def answer_json(order: Order, sampler: Sampler) -> Response:
         }
         return _json(document)
 
-    return Response(await run_in_threadpool(write), media_type=JSON)
+    return Whole(await run_in_threadpool(write), media_type=JSON)
 
 
 async def answer_lines(order: Order, sampler: Sampler) -> Response:

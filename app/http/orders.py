@@ -18,7 +18,7 @@ from app.errors import FieldError, Invalid
 from app.formats import Format, captions, check_grid, check_scale, grid
 from app.provenance import Provenance
 from app.registry import Resolved
-from app.sampling import Encoding, Latents, Sampler, Samples, Seeds
+from app.sampling import Encoding, Latents, Sampler, Samples, Seeds, Sent
 from app.sampling.inputs import Inputs
 from app.sampling.labels import index_of
 from app.sampling.ranges import runs, text
@@ -56,6 +56,7 @@ class Order:
     return_z: bool
     deadline_seconds: float | None
     provenance: Provenance
+    sent: Sent  # ends when the answer was sent
 
     def __len__(self) -> int:
         return len(self.latents if self.seeds is None else self.seeds)
@@ -108,7 +109,10 @@ class Order:
 
     async def make(self, sampler: Sampler, *, files: bool) -> Samples:
         """All samples at once."""
-        return await sampler.gather(self.resolved, self.inputs, self.encoding if files else None, self.deadline_seconds)
+        encoding = self.encoding if files else None
+        return await sampler.gather(
+            self.resolved, self.inputs, encoding, self.deadline_seconds, scale=self.scale, sent=self.sent
+        )
 
     def picture(self, samples: Samples) -> bytes:
         """All in one picture."""

@@ -7,14 +7,14 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.formats import BY_MEDIA_TYPE, FORMATS, format_with
 from app.http.answers import unless_client_leaves
-from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
+from app.http.deps import ReferencesDep, SamplerDep, SentDep, SettingsDep
 from app.http.forms import ANSWERS, JSON, LINES, MIXED, NPZ, RAW, ZIP, answer_image
 from app.http.negotiation import choose_media_type
 from app.http.orders import Order, check_size, columns_of, invalid, labels_of, latents_of, seeds_of
 from app.http.parameters import Deadline
 from app.http.routing import StrictRoute
 from app.registry import Resolved
-from app.sampling import Sampler
+from app.sampling import Sampler, Sent
 from app.sampling.labels import of_seeds
 from app.schemas.base import problems
 from app.schemas.generations import Generation, GenerationRequest
@@ -39,6 +39,7 @@ async def generate(
     references: ReferencesDep,
     sampler: SamplerDep,
     settings: SettingsDep,
+    sent: SentDep,
     deadline: Deadline = None,
 ) -> Response:
     """By Accept: JSON with base64 (the default), an image (a grid when there are more), a zip of files with a manifest, an npz of
@@ -48,7 +49,7 @@ async def generate(
     media_type = choose_media_type(request.headers.get("Accept"), offered(body))
     seeds = seeds_of(body, settings.sync_generation_limit)
     resolved = await references.resolve(body.model)
-    order = await order_of(body, resolved, sampler, media_type, seeds, settings.sync_generation_limit, deadline)
+    order = await order_of(body, resolved, sampler, media_type, seeds, settings.sync_generation_limit, deadline, sent)
     check_size(body, order)
     answer = ANSWERS.get(media_type, answer_image)
     response = await unless_client_leaves(request, answer(order, sampler))
@@ -72,6 +73,7 @@ async def order_of(
     seeds: list[int] | None,
     limit: int,
     deadline: float | None,
+    sent: Sent,
 ) -> Order:
     """The request, checked but for the size of the answer. Raises Invalid."""
     z = None if body.z is None else await run_in_threadpool(latents_of, body, resolved.info["z_dim"], limit)
@@ -97,6 +99,7 @@ async def order_of(
         return_z=wants_z(body, media_type),
         deadline_seconds=deadline,
         provenance=await sampler.provenance(resolved, format),
+        sent=sent,
     )
 
 

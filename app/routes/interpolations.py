@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from app.errors import DeadlineExceeded, FieldError, Invalid
 from app.formats import FORMATS, MAX_FRAMES
 from app.formats.animations import ANIMATIONS, Animation, check_animation
-from app.http.answers import Headers, cache_headers, unless_client_leaves, without_making
+from app.http.answers import Headers, Whole, cache_headers, unless_client_leaves, without_making
 from app.http.deps import FilmsDep, ReferencesDep, SamplerDep, SettingsDep
 from app.http.films import Films
 from app.http.parameters import MAX_CLASS_NAME, SEEDS, UNCHANGED, Deadline, ModelRef, Truncation
@@ -99,7 +99,7 @@ class Interpolation:
             raise DeadlineExceeded(
                 f"It was not done within the {deadline_seconds:g} s that the request allowed."
             ) from error
-        return Response(data, headers=headers, media_type=self.animation.media_type)
+        return Whole(data, headers=headers, media_type=self.animation.media_type)
 
     def address(self) -> str:
         """Where the same film can be had by GET."""

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app import formats, registry
 from app.db import Database
 from app.errors import NotFound
-from app.http.answers import head_of, without_making
+from app.http.answers import Whole, head_of, without_making
 from app.http.deps import DatabaseDep, FilmsDep, FollowerDep, StorageDep, find_job
 from app.http.downloads import not_modified
 from app.http.idempotency import Created, OnceDep
@@ -150,7 +150,7 @@ async def get_job_timelapse(
         return formats.timelapse(map(storage.get_bytes, shown), fps)
 
     film = await films.get(headers["ETag"], lambda: films.encode(encode))
-    return Response(film, headers=headers, media_type="image/webp")
+    return Whole(film, headers=headers, media_type="image/webp")
 
 
 def _grid_keys(database: Database, ref: str) -> list[str]:

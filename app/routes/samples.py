@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from app.errors import FieldError, Invalid
 from app.formats import BY_SPELLING, FORMATS, Format, captions, check_grid, check_scale, format_with, grid
 from app.http.addresses import Address, answer
-from app.http.answers import cache_headers, unless_client_leaves, without_making
-from app.http.deps import ReferencesDep, SamplerDep, SettingsDep
+from app.http.answers import Whole, cache_headers, unless_client_leaves, without_making
+from app.http.deps import ReferencesDep, SamplerDep, SentDep, SettingsDep
 from app.http.downloads import held_by
 from app.http.parameters import SEEDS, UNCHANGED, ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
@@ -61,6 +61,7 @@ GRID: dict[int | str, dict[str, Any]] = {
 async def get_sample(
     request: Request,
     references: ReferencesDep,
+    sent: SentDep,
     ref: ModelRef,
     seed: Seed,
     extension: Annotated[Extension, EXTENSION],
@@ -85,8 +86,9 @@ async def get_sample(
         held=held_by(request),
         deadline_seconds=deadline,
         receive=request.receive,
+        sent=sent,
     )
-    response = Response(found.body, found.status, found.headers)
+    response = Whole(found.body, found.status, found.headers)
     if found.body is None:
         del response.headers["Content-Length"]
     return response
@@ -113,6 +115,7 @@ async def get_grid(
     references: ReferencesDep,
     sampler: SamplerDep,
     settings: SettingsDep,
+    sent: SentDep,
     ref: ModelRef,
     extension: Annotated[PictureExtension, Path(description="png and webp keep every pixel.")],
     seeds: Annotated[
@@ -141,9 +144,9 @@ async def get_grid(
     text = provenance.of_grid(text_of(runs(numbers)), columns, classes, truncation, scale=scale, labels=labels)
 
     async def make() -> Response:
-        made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline)
+        made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline, scale, sent)
         data = await sampler.beside(lambda: format.encode(grid(made.images, columns, texts, scale=scale), text))
-        return Response(data, headers=headers, media_type=format.media_type)
+        return Whole(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
 

@@ -20,7 +20,7 @@ from app.formats import Format
 from app.provenance import Provenance
 from app.registry import Resolved
 from app.sampling import engine
-from app.sampling.admission import Admission, Place
+from app.sampling.admission import Admission, Place, Sent
 from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
@@ -32,7 +32,7 @@ from app.sampling.snapshots import snapshot_folder
 from app.settings import Settings
 from app.storage import Storage
 
-__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds"]
+__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds", "Sent"]
 
 T = TypeVar("T")
 
@@ -99,16 +99,20 @@ class Sampler:
         inputs: Inputs,
         encoding: Encoding | None = None,
         deadline_seconds: float | None = None,
+        scale: int = 1,
+        sent: Sent | None = None,
     ) -> Samples:
-        """All samples at once; see `stream`."""
-        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
+        """All samples at once; see `stream`. `scale` is by how much those without an encoding are enlarged afterwards; `sent` ends when
+        the answer was sent: until then it lies in memory, and counts as such.
+        """
+        visit = self._enter(resolved, inputs, scale if encoding is None else encoding.scale, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             made = [_samples(await visit.inbox.take())]
             while visit.inbox.taken < len(inputs):
                 made.append(_samples(await visit.inbox.take()))
         finally:
-            self._leave(visit)
+            self._leave(visit, sent)
         return made[0] if len(made) == 1 else _together(made)
 
     async def stream(
@@ -124,7 +128,7 @@ class Sampler:
         Unavailable; a network's own mistake comes through as it is. Leaving early (or being cancelled) gives the place in the
         queue back.
         """
-        visit = self._enter(resolved, inputs, encoding, deadline_seconds)
+        visit = self._enter(resolved, inputs, 1 if encoding is None else encoding.scale, deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             while visit.inbox.taken < len(inputs):
@@ -162,13 +166,11 @@ class Sampler:
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
-    def _enter(
-        self, resolved: Resolved, inputs: Inputs, encoding: Encoding | None, deadline_seconds: float | None
-    ) -> Visit:
+    def _enter(self, resolved: Resolved, inputs: Inputs, scale: int, deadline_seconds: float | None) -> Visit:
         if self._closed:
             raise shutting_down()
         self._lag.look()
-        info, scale = resolved.info, 1 if encoding is None else encoding.scale
+        info = resolved.info
         each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
         least_seconds = 0.0 if deadline_seconds is None else self._least_seconds(resolved, len(inputs))
         place = self.admission.enter(len(inputs), deadline_seconds, each_bytes, least_seconds)
@@ -192,9 +194,9 @@ class Sampler:
         visit.work = Work(model, inputs, inbox.put, inbox.loop, encoding, inbox.expires)
         self._start(visit.work)
 
-    def _leave(self, visit: Visit) -> None:
+    def _leave(self, visit: Visit, sent: Sent | None = None) -> None:
         visit.inbox.close()
-        visit.place.leave()
+        visit.place.leave_when(sent)
         if visit.work is not None:
             visit.work.expires = -math.inf  # for encoders that have not begun
             if visit.work.left:

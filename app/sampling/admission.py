@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from app.errors import Busy, DeadlineExceeded
 from app.sampling.scheduling import SHARES
@@ -48,9 +50,33 @@ class Place:
             self.fail()
         self._release(self.held_bytes)
 
+    def leave_when(self, sent: "Sent | None") -> None:
+        """It waits no more, and holds what it has, unless that is little, until the end of `sent`; where there is none, nothing."""
+        if sent is None or self.held_bytes <= SMALL_BYTES:
+            self.leave()
+        else:
+            self.fail()
+            sent.held.append(self)
+
     def _release(self, size: int) -> None:
         self.held_bytes -= size
         self._admission.held_bytes -= size
+
+
+class Sent:
+    """A block that ends when an answer was sent, or there will be none: what large ones hold is given back then."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held: list[Place] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        for place in self.held:
+            place.leave()
 
 
 class Admission:

@@ -2,6 +2,9 @@
 
 import io
 import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
 from email.parser import BytesParser
 from typing import Any
@@ -19,6 +22,27 @@ def ask(client: Client, accept: str = JSON, **body: Any) -> Response:
     content = json.dumps({"model": "cats"} | body)  # NaN goes through, as many clients write it
     headers = {"Accept": accept, "Content-Type": JSON}
     return client.post("/v1/generations", content=content, headers=headers)
+
+
+def written(accept: str = JSON, **body: Any) -> bytes:
+    """The same, for a socket."""
+    content = json.dumps({"model": "cats"} | body)
+    return (
+        f"POST /v1/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {JSON}\r\nAccept: {accept}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n{content}"
+    ).encode()
+
+
+@contextmanager
+def unread(client: Client, request: bytes) -> Iterator[socket.socket]:
+    """A connection on which this was asked, whose answer nobody reads: the kernel takes less than 64 KiB of it, on either side."""
+    with socket.socket() as connection:
+        connection.settimeout(30)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)  # the sender's buffer grows with it
+        connection.connect((client.base_url.host, client.base_url.port))
+        connection.sendall(request)
+        yield connection
 
 
 def given(client: Client, accept: str = JSON, **body: Any) -> Response:

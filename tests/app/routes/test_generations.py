@@ -16,6 +16,7 @@ from PIL import Image
 
 from app.errors import NotAcceptable
 from app.http.negotiation import choose_media_type
+from tests.app.routes.asking import unread, written
 from tests.app.routes.gallery import CLASSES, gallery
 from tests.servers import wait_until
 
@@ -250,10 +251,8 @@ def test_one_who_hangs_up_frees_the_place(tmp_path: Path, accept: str) -> None:
     """A client that closes its connection, while it waits or in mid-download, gives its place to the next."""
     with gallery(tmp_path, sync_generation_limit=900_000, sampler_queue_images=10) as (app, client):
         assert ask(client).status_code == 200
-        body = json.dumps({"model": "cats", "n": 900_000}).encode()
         with socket.create_connection((client.base_url.host, client.base_url.port)) as connection:
-            head = f"POST {URL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            connection.sendall(written(accept, n=900_000))
             wait_until(lambda: app.state.sampler.admission.waiting > 0, seconds=10)
             if accept != "application/json":
                 assert connection.recv(12) == b"HTTP/1.1 200"
@@ -268,14 +267,7 @@ def test_a_slow_reader_does_not_make_others_be_refused(tmp_path: Path) -> None:
     """What lies ready for one who does not fetch it fills no queue, though it is far more than a queue takes."""
     with gallery(tmp_path, sync_generation_limit=100_000, sampler_queue_images=10) as (app, client):
         assert ask(client).status_code == 200
-        body = json.dumps({"model": "cats", "n": 100_000}).encode()
-        head = (
-            f"POST {URL} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: application/x-npz\r\n"
-        )
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect((client.base_url.host, client.base_url.port))
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        with unread(client, written("application/x-npz", n=100_000)) as connection:
             assert connection.recv(12) == b"HTTP/1.1 200"
             wait_until(lambda: app.state.sampler.admission.waiting == 0, seconds=30)
             assert app.state.sampler.admission.waiters == set()

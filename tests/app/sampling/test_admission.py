@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.errors import Busy, DeadlineExceeded
-from app.sampling.admission import DEADLINE_SHARE, SMALL_BYTES, Admission, Place
+from app.sampling.admission import DEADLINE_SHARE, SMALL_BYTES, Admission, Place, Sent
 
 PACE = 0.5  # seconds per sample
 LIMIT_BYTES = 1_000_000
@@ -125,6 +125,19 @@ def test_large_answers_are_refused_by_bytes_until_others_are_sent() -> None:
     second.leave()
     made.enter(1, None, 2 * LIMIT_BYTES).leave()
     assert (made.waiting, made.held_bytes) == (0, 0)
+
+
+def test_what_is_large_is_held_until_it_was_sent() -> None:
+    """It waits no more when it is made, and what failed neither; what is small, or is sent to nobody, holds nothing longer."""
+    made = admission()
+    with Sent() as sent:
+        for place in (made.enter(10, None, 20_000), made.enter(1, None, SMALL_BYTES + 1)):
+            place.arrived(1)
+            place.leave_when(sent)
+        made.enter(1, None, SMALL_BYTES).leave_when(sent)
+        made.enter(1, None, 200_000).leave_when(None)
+        assert (made.waiting, made.waiters, made.held_bytes) == (0, set(), 200_000 + SMALL_BYTES + 1)
+    assert made.held_bytes == 0
 
 
 @pytest.mark.parametrize(("n", "deadline", "least"), [(1_000, 5.0, 10.0), (1, 0.2, 0.3)])

@@ -11,7 +11,7 @@ import pytest
 from app.errors import Busy, Unavailable
 from app.formats import FORMATS
 from app.registry import Resolved
-from app.sampling import Encoding, Sampler, Samples, Seeds
+from app.sampling import Sampler, Samples, Seeds
 from app.settings import Settings
 from app.storage import Storage
 from tests.servers import wait_until
@@ -142,29 +142,6 @@ def test_a_slow_reader_does_not_fill_the_queue(settings: Settings, storage: Stor
         parts += [part async for part in stream]
         assert sum(map(len, parts)) == 1000
         assert sampler.admission.waiting == 0
-
-    with closing(Sampler(small, storage)) as sampler:
-        asyncio.run(asyncio.wait_for(scenario(sampler), 30))
-
-
-def test_large_answers_are_bounded_in_bytes(settings: Settings, storage: Storage, dcgan: Resolved) -> None:
-    """What is made and not taken keeps other large answers away and no small ones; each part that is taken makes room."""
-    large = Encoding(FORMATS["raw"], lambda *_: None, 32)  # 196,608 bytes a sample
-    small = settings.model_copy(update={"sampler_queue_bytes": 200 * 196_608})
-
-    async def scenario(sampler: Sampler) -> None:
-        stream = sampler.stream(dcgan, Seeds.of(range(200)), large)
-        first = await anext(stream)
-        await asyncio.to_thread(wait_until, lambda: sampler.admission.waiting == 0, seconds=20)
-        with pytest.raises(Busy, match="bytes") as caught:
-            await sampler.gather(dcgan, Seeds.of([1]), large)
-        assert int(caught.value.headers["Retry-After"]) >= 1
-        assert len(await sampler.generate(dcgan, list(range(600)))) == 600
-        await anext(stream)
-        assert sampler.admission.held_bytes == (200 - len(first)) * 196_608
-        assert len(await sampler.gather(dcgan, Seeds.of([1]), large)) == 1
-        await stream.aclose()
-        assert sampler.admission.held_bytes == 0
 
     with closing(Sampler(small, storage)) as sampler:
         asyncio.run(asyncio.wait_for(scenario(sampler), 30))
