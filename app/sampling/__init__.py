@@ -8,9 +8,7 @@ forward (`pipeline`). Torch comes in with `engine`, when the first sample is ask
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -25,10 +23,11 @@ from app.sampling.encoding import Encoding
 from app.sampling.inbox import Inbox
 from app.sampling.inputs import Inputs, Latents, Seeds
 from app.sampling.lag import Lag
-from app.sampling.loaded import GeneratorCache, Loaded, outcome_of, shutting_down, submit
+from app.sampling.loaded import GeneratorCache, Loaded
 from app.sampling.pipeline import Pipeline
 from app.sampling.scheduling import FairQueue, Rows, Work
 from app.sampling.snapshots import snapshot_folder
+from app.sampling.threads import Threads, outcome_of, shutting_down
 from app.settings import Settings
 from app.storage import Storage
 
@@ -72,7 +71,7 @@ class Sampler:
         self._threads = settings.sampler_threads
         self._queue = FairQueue()
         self._pipeline = Pipeline(self._queue, self._threads)
-        self._loaders = ThreadPoolExecutor(LOADERS, "loader", engine.start_thread, (self._threads,))
+        self._loaders = Threads(LOADERS, "loader", engine.start_thread, (self._threads,))
         self.cache = GeneratorCache(self._load, self._loaders, settings.sampler_memory_bytes)
         self._lag = Lag()
         self.admission = Admission(
@@ -139,15 +138,19 @@ class Sampler:
             self._leave(visit)
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done on a thread for what takes long."""
-        return await asyncio.get_running_loop().run_in_executor(self._pipeline.slow, work)
+        """What `work` gives, done on a thread for what takes long. Raises Unavailable when this is closed."""
+        outcome = asyncio.wrap_future(self._pipeline.slow.submit(work))
+        try:
+            return await outcome_of(outcome)
+        finally:
+            outcome.cancel()  # where it has not begun, nobody wants it any more
 
     async def provenance(self, resolved: Resolved, format: Format) -> Provenance:  # noqa: A002
         """Writes what samples of this model in this format say of themselves. Raises Unavailable when this is closed meanwhile."""
         key = resolved.label, resolved.sha256, format.name, format.quality
         if (found := self._provenances.get(key)) is None:
             if self._digest is None:
-                digest = submit(self._loaders, partial(engine.digest, self._threads))
+                digest = self._loaders.submit(engine.digest, self._threads)
                 self._digest = await outcome_of(asyncio.wrap_future(digest))
             found = self._provenances[key] = Provenance(resolved, format, self._digest)
             while len(self._provenances) > MOST_PROVENANCES:

@@ -3,21 +3,20 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Busy, TooHeavy, Unavailable
+from app.errors import Busy, TooHeavy
 from app.registry import Resolved
 from app.sampling.shapes import Shapes
+from app.sampling.threads import outcome_of
 from models.randomness import sample_classes
-
-T = TypeVar("T")
 
 Labels = NDArray[np.int64] | NDArray[np.float32]  # [n] class indices, or [n, n_classes] mixtures
 
@@ -117,9 +116,7 @@ class GeneratorCache:
         return found
 
     async def get(self, resolved: Resolved) -> Loaded:
-        """The generator, loaded when it is not here. Raises Busy, Unavailable once the executor is shut down, and what loading raises:
-        Gone, TooHeavy, Unavailable.
-        """
+        """The generator, loaded when it is not here. Raises Busy, and what loading raises: Gone, TooHeavy, Unavailable."""
         if (found := self.peek(resolved.sha256)) is not None:
             return found
         return await self._run(
@@ -153,7 +150,7 @@ class GeneratorCache:
     def _begin(self, key: Key, work: Callable[[], Loaded], keep: Callable[[Loaded], None]) -> Run:
         if len(self._runs) >= MOST_RUNS:
             raise Busy(f"{len(self._runs)} models are waiting to be loaded: try again.", headers={"Retry-After": "1"})
-        future = submit(self._executor, work)
+        future = self._executor.submit(work)
         run = self._runs[key] = Run(future, asyncio.wrap_future(future))
         run.outcome.add_done_callback(lambda _: self._conclude(key, run, keep))
         return run
@@ -185,26 +182,3 @@ class GeneratorCache:
             if other != sha256 and other not in self.pinned:
                 del self._loaded[other]
                 excess -= size
-
-
-def submit(executor: Executor, work: Callable[[], T]) -> Future[T]:
-    """Raises Unavailable once the executor is shut down."""
-    try:
-        return executor.submit(work)
-    except BrokenExecutor:  # its threads cannot start, which is another matter
-        raise
-    except RuntimeError as error:
-        raise shutting_down() from error
-
-
-async def outcome_of(outcome: asyncio.Future[T]) -> T:
-    """What it comes to; it goes on when this one gives up. Raises Unavailable where the executor was shut down before it had begun."""
-    await asyncio.wait([outcome])
-    if outcome.cancelled():  # as nothing else ends what somebody waits for
-        raise shutting_down()
-    return outcome.result()
-
-
-def shutting_down() -> Unavailable:
-    """For those who wait when the service stops."""
-    return Unavailable("The service is shutting down.")

@@ -20,6 +20,7 @@ from app.errors import DeadlineExceeded
 from app.sampling import engine
 from app.sampling.encoding import Encoding
 from app.sampling.scheduling import Batch, FairQueue, Part, Rows, Work
+from app.sampling.threads import Threads
 from models.machine import available_cores
 
 ENCODE_TOGETHER = 16  # samples that one encoder thread takes at a time, at most
@@ -39,7 +40,7 @@ class Pipeline:
         self._queue = queue
         self._forwards = ThreadPoolExecutor(1, "forward", engine.start_thread, (threads,))
         self._encoders = ThreadPoolExecutor(available_cores(), "encoder")
-        self.slow = ThreadPoolExecutor(max(1, available_cores() - 1), "slow-encoder")  # of all that takes long
+        self.slow = Threads(max(1, available_cores() - 1), "slow-encoder")  # of all that takes long
         self._room = threading.Semaphore(MOST_UNENCODED)
         self._batch: Batch | None = None  # which a failing turn was about
         self._seconds = self._rows = 0.0  # lately, the longer ago the less

@@ -79,9 +79,8 @@ def _range(part: str, pointer: str) -> range:
 
 def _seed(digits: str, pointer: str) -> int:
     significant = digits.lstrip("0") or "0"
-    if (
-        len(significant) > len(str(MAX_SEED)) or int(significant) > MAX_SEED
-    ):  # Python refuses to read thousands of digits
+    # The length first: Python refuses to read thousands of digits.
+    if len(significant) > len(str(MAX_SEED)) or int(significant) > MAX_SEED:
         raise _invalid(f"Seeds go from 0 to {MAX_SEED}; {_shown(significant)} is more.", pointer)
     return int(significant)
 

@@ -47,17 +47,17 @@ class Generator(Dcgan):
         hidden = [nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)]
         last = nn.ConvTranspose2d(widths[-1], data.channels, 4, stride=2, padding=1)
         self.stages = nn.ModuleList([*hidden, last])
-        self.activations = nn.ModuleList([*(nn.ReLU() for _ in widths), nn.Tanh()])
+        self.activations = nn.ModuleList(nn.ReLU() for _ in widths)
+        self.squash = nn.Tanh()
 
     def normalised(self) -> Iterable[tuple[nn.Linear | nn.ConvTranspose2d, nn.Module]]:
         """All but the last."""
         return zip([self.base, *self.stages], self.norms, strict=False)
 
     def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
-        layers = [self.base, *self.stages]
-        if self.embedding is not None:  # what a class gives comes in between
-            return [(layers[-1], self.activations[-1])]
-        return zip(layers, self.activations, strict=True)
+        if self.embedding is None:  # else what a class gives comes in between
+            yield from zip([self.base, *self.stages], self.activations, strict=False)
+        yield self.stages[-1], self.squash
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)
@@ -65,9 +65,9 @@ class Generator(Dcgan):
         if self.embedding is not None:
             z = torch.cat([z, look_up(self.embedding, rows)], dim=1)
         x = self.base(z).view(-1, *self.base_shape).permute(0, 3, 1, 2)  # channels last in memory, at no cost
-        for norm, activation, stage in zip(self.norms, self.activations, self.stages, strict=False):
+        for norm, activation, stage in zip(self.norms, self.activations, self.stages, strict=True):
             x = stage(activation(norm(x, rows)))
-        images: Tensor = self.activations[-1](x)
+        images: Tensor = self.squash(x)
         return images
 
 

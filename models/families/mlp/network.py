@@ -47,7 +47,8 @@ class Generator(Network):
         self.layers = _layers(options.z_dim + self.classes, GENERATOR_WIDTHS, values)
 
     def activated(self) -> Iterable[tuple[nn.Module, nn.Module]]:
-        return pairwise(self.layers)  # what follows an activation is no activation, and stays
+        layers = list(self.layers)
+        return zip(layers[0::2], layers[1::2], strict=False)  # all but the last
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         rows = self.components(z, labels)

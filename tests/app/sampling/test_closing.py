@@ -90,6 +90,30 @@ def test_closing_answers_who_waits_for_the_loaders(
     assert sorted(loads) == sorted(model.label for model in busy)
 
 
+def test_what_runs_beside_the_loop_is_closed_too(settings: Settings, storage: Storage) -> None:
+    """What has begun ends; what waits and what comes later is told."""
+    sampler = Sampler(settings, storage)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def first() -> str:
+        begun.set()
+        may_end.wait(20)
+        return "done"
+
+    async def scenario() -> None:
+        running = asyncio.create_task(sampler.beside(first))
+        await asyncio.to_thread(begun.wait, 20)
+        closing_down = asyncio.create_task(asyncio.to_thread(sampler.close))
+        await asyncio.sleep(0.1)
+        may_end.set()
+        assert await running == "done"
+        await closing_down
+        with pytest.raises(Unavailable, match="shutting down"):
+            await sampler.beside(first)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+
 def test_closing_before_mixtures_are_verified(
     settings: Settings, storage: Storage, dcgan: Resolved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
