@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
+from app.errors import GanvilError
 from app.http.answers import Whole, pixel_headers, sample_headers, slices
+from app.http.downloads import break_off
 from app.http.orders import Order
 from app.sampling import Sampler, Samples
+from app.sampling.ranges import runs, text
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -25,6 +28,7 @@ MIXED = "multipart/mixed"
 ZIP = "application/zip"
 NPZ = "application/x-npz"
 RAW = "application/octet-stream"
+MOST_SEEDS_TOLD = 4000  # characters: clients refuse to read longer headers
 
 
 class Download(StreamingResponse):
@@ -38,7 +42,10 @@ class Download(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.pieces):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            except GanvilError as error:  # such as a deadline
+                await break_off(scope, error)
 
 
 async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -69,7 +76,7 @@ async def answer_raw(order: Order, sampler: Sampler) -> Response:
             async for samples in parts:
                 yield b"".join(samples.files or ())
 
-    return await _download(pieces(), RAW, pixel_headers(shape) | _attachment(order, "raw"))
+    return await _download(pieces(), RAW, pixel_headers(shape) | _seeds_header(order) | _attachment(order, "raw"))
 
 
 async def answer_json(order: Order, sampler: Sampler) -> Response:
@@ -202,6 +209,12 @@ async def _bundle(
 async def _download(pieces: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]) -> Response:
     """A download whose first bytes exist already: what can go wrong has gone wrong before the status is sent."""
     return Download(await anext(pieces), pieces, media_type=media_type, headers=headers)
+
+
+def _seeds_header(order: Order) -> dict[str, str]:
+    """Which seeds they are, where that fits into a header: those that were drawn are in a row."""
+    told = "" if order.seeds is None else text(runs(order.seeds))
+    return {"X-Seeds": told} if 0 < len(told) <= MOST_SEEDS_TOLD else {}
 
 
 def _attachment(order: Order, extension: str) -> dict[str, str]:

@@ -7,15 +7,17 @@ from app.errors import NotAcceptable
 MAX_ACCEPT = 4096  # characters, many times what any browser sends
 
 
-def choose_media_type(accept: str | None, offered: Sequence[str]) -> str:
-    """The acceptable type of the highest quality, the earlier one of `offered` where it is equal. Raises NotAcceptable."""
+def choose_media_type(accept: str | None, offered: Sequence[str], *, given: str = "This") -> str:
+    """The acceptable type of the highest quality, the earlier one of `offered` where it is equal. Raises NotAcceptable, which says what
+    it is that is answered so: `given`.
+    """
     if accept is not None and len(accept) > MAX_ACCEPT:
         raise NotAcceptable(f"The Accept header has {len(accept)} characters; it may have {MAX_ACCEPT}.")
     ranges = [_parse(part) for part in (accept or "*/*").split(",") if part.strip()]
     qualities = {media_type: _quality(media_type, ranges) for media_type in offered}
     best = max(offered, key=lambda media_type: qualities[media_type])
     if not qualities[best]:
-        raise NotAcceptable(f"This answers {', '.join(offered)}, none of which the Accept header takes.")
+        raise NotAcceptable(f"{given} answers {', '.join(offered)}, none of which the Accept header takes.")
     return best
 
 

@@ -46,7 +46,8 @@ async def generate(
     `images` uint8 [n, H, W, C], `seeds` int64 and `classes` int64 (indices; -1 without classes), or the bare bytes of `images`.
     As they are made: lines of JSON (`application/x-ndjson`), or a part for each file (`multipart/mixed`).
     """
-    media_type = choose_media_type(request.headers.get("Accept"), offered(body))
+    given = "This" if body.format is None else f"The format {body.format}"
+    media_type = choose_media_type(request.headers.get("Accept"), offered(body), given=given)
     seeds = seeds_of(body, settings.sync_generation_limit)
     resolved = await references.resolve(body.model)
     order = await order_of(body, resolved, sampler, media_type, seeds, settings.sync_generation_limit, deadline, sent)
@@ -110,6 +111,10 @@ def wants_grid(body: GenerationRequest, media_type: str, n: int) -> bool:
     if media_type in PICTURES and n > 1 and body.layout == "separate":
         raise invalid("#/layout", f"{n} separate pictures are not one image: accept {ZIP}, {NPZ} or {JSON} for them.")
     grid = body.layout == "grid" or (media_type in PICTURES and n > 1)
+    if grid and body.format == "raw":
+        raise invalid(
+            "#/format", "A grid is a picture, and raw is none: ask for another format, or for layout separate."
+        )
     if body.labels and not grid:
         raise invalid("#/labels", "Labels are written into a grid: ask for layout grid, or leave them out.")
     if body.columns is not None and not grid:

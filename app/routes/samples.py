@@ -78,7 +78,7 @@ async def get_sample(
     resolved = await references.resolve(ref)
     label = of_seed(resolved.info["classes"], seed, class_name)
     format = format_of(extension, quality=quality, lossless=lossless)  # noqa: A001
-    check_scale(scale, height=resolved.info["height"], width=resolved.info["width"], format=format)
+    check_scale(scale, format=format, **size_of(resolved))
     found = await answer(
         Address(resolved, seed, label, truncation, format, scale),
         request.app.state,
@@ -126,16 +126,16 @@ async def get_grid(
     class_name: ClassQuery = None,
     scale: Scale = 1,
     truncation: Truncation = 1.0,
+    quality: Quality = None,
     deadline: Deadline = None,
 ) -> Response:
     """The samples of these seeds, row by row, each the very pixels that it has at its own address."""
     numbers = parse(seeds, limit=settings.sync_generation_limit, too_many=TOO_MANY)
     resolved = await references.resolve(ref)
-    format = format_of(extension)  # noqa: A001
+    format = format_of(extension, quality=quality)  # noqa: A001
     classes = of_seeds(resolved.info["classes"], numbers, class_name)
     texts = captions(numbers, names_of(resolved, classes, len(numbers))) if labels else None
-    size = {"height": resolved.info["height"], "width": resolved.info["width"]}
-    check_grid(len(numbers), columns, scale, format=format, captions=texts, **size)
+    check_grid(len(numbers), columns, scale, format=format, captions=texts, **size_of(resolved))
     etag = await sampler.etag(resolved, format, "grid", numbers, classes, truncation, columns, scale, labels)
     provenance = await sampler.provenance(resolved, format)
     headers = cache_headers(resolved, settings, etag)
@@ -149,6 +149,11 @@ async def get_grid(
         return Whole(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
+
+
+def size_of(resolved: Resolved) -> dict[str, int]:
+    """Of its samples, in pixels."""
+    return {"height": resolved.info["height"], "width": resolved.info["width"]}
 
 
 def names_of(resolved: Resolved, labels: Sequence[int] | None, n: int) -> list[str | None]:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import Client
+from structlog.testing import capture_logs
 
 from app.http.leaving import UnlessClientLeaves
 from models.generator import LoadedGenerator
@@ -98,6 +100,36 @@ def test_a_deadline_that_passes_is_a_504(
         may_go.set()
         assert patient.result().status_code == 200
     assert client.get(path, headers={"X-Deadline-Seconds": "20"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/x-ndjson", "multipart/mixed", "application/zip", NPZ, "application/octet-stream"]
+)
+def test_a_deadline_that_passes_in_the_answer_breaks_it_off(
+    running: tuple[FastAPI, Client],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    accept: str,
+) -> None:
+    """Nobody can take what came for the whole; the log has a line of it, and not the traceback of a mistake."""
+    app, client = running
+    generate = LoadedGenerator.generate
+
+    def slow(self: LoadedGenerator, *inputs: Any) -> Any:
+        time.sleep(0.2)
+        return generate(self, *inputs)
+
+    monkeypatch.setattr(LoadedGenerator, "generate", slow)
+    body = {"model": "cats", "n": 1024, "scale": 1 if accept == NPZ else 16}
+    headers = {"Accept": accept, "X-Deadline-Seconds": "1.5"}
+    with capture_logs() as lines:
+        with client.stream("POST", "/v1/generations", json=body, headers=headers) as answer:
+            assert answer.status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+        wait_until(lambda: app.state.sampler.admission.held_bytes == 0, seconds=10)
+    assert [line["event"] for line in lines if line["log_level"] != "info"] == ["download broken off"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("path", [SAMPLE, f"{SAMPLE}?scale=2"])

@@ -66,6 +66,9 @@ def test_seeds_that_the_server_draws_can_be_asked_for_again(client: Client) -> N
     assert seeds[-1] < 2**53
     assert ask(client, seeds=seeds).json()["samples"] == first
     assert len(ask(client).json()["samples"]) == 1
+    bare = ask(client, "application/octet-stream", n=4)
+    again = ask(client, "application/octet-stream", seeds=bare.headers["x-seeds"])
+    assert (again.content, again.headers["x-seeds"]) == (bare.content, bare.headers["x-seeds"])
 
 
 def test_an_image_is_the_one_file(client: Client) -> None:
@@ -205,6 +208,7 @@ def test_more_pixels_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
         ("image/jpeg", {"format": "png"}, 406),
         ("application/json;q=0", {}, 406),
         ("application/json;q=0, */*", {}, 200),
+        ("application/json", {"layout": "grid", "format": "raw"}, 422),
         ("application/zip", {"layout": "grid"}, 422),
         ("application/x-npz", {"layout": "grid"}, 422),
         ("image/png", {"n": 2, "layout": "separate"}, 422),
@@ -213,7 +217,10 @@ def test_more_pixels_than_fit_in_memory_are_refused(tmp_path: Path) -> None:
 )
 def test_the_form_of_the_answer_must_fit(client: Client, accept: str, body: dict[str, Any], status: int) -> None:
     """What cannot be answered in an acceptable form is refused before it is made."""
-    assert ask(client, accept, **body).status_code == status
+    answer = ask(client, accept, **body)
+    assert answer.status_code == status
+    if status == 406 and "format" in body:
+        assert answer.json()["detail"].startswith(f"The format {body['format']} answers")
 
 
 def test_unknown_models_are_not_found(client: Client) -> None:

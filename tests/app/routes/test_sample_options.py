@@ -71,10 +71,12 @@ def test_raw_bytes_are_described_by_their_headers(client: Client) -> None:
         assert answer.content == shown.tobytes()
 
 
+@pytest.mark.parametrize("address", [CATS + "/7.{}?scale=8", GRID + ".{}?seeds=7&columns=1&scale=8"])
 @pytest.mark.parametrize("kind", ["jpg", "webp", "avif"])
-def test_a_quality_changes_the_file_and_its_tag(client: Client, kind: str) -> None:
-    """Each quality has bytes and an ETag of its own, the same each time."""
-    paths = [f"{CATS}/7.{kind}?scale=8", f"{CATS}/7.{kind}?scale=8&quality=10", f"{CATS}/7.{kind}?scale=8&quality=97"]
+def test_a_quality_changes_the_file_and_its_tag(client: Client, kind: str, address: str) -> None:
+    """Each quality has bytes and an ETag of its own, the same each time, of one sample and of a grid."""
+    plain = address.format(kind)
+    paths = [plain, f"{plain}&quality=10", f"{plain}&quality=97"]
     answers = [client.get(path) for path in paths]
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len({answer.content for answer in answers}) == 3
