@@ -1,16 +1,21 @@
 """Connections whose other end is slow, or speaks no HTTP: uvicorn itself bounds only the silence between requests."""
 
+import socket
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.http.problems import new_request_id, problem
 
 HEADERS_SECONDS = 20.0  # for the head of a request, from its first byte; for the first one from the connection on
 UNREAD_SECONDS = 60.0  # for an answer that the other end does not take
+UNSENT_BYTES = (
+    2**17
+)  # of an answer that lie in the kernel: of its own accord it takes megabytes, and then long nobody sees any taken
 MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers
 LINGER_SECONDS = 2.0  # in which what comes after a refusal is thrown away: a reset might overtake the answer
 MAX_INSTANCE = 400  # bytes of an address that a refusal repeats
@@ -37,10 +42,15 @@ class PatientProtocol(HttpToolsProtocol):
         self._since = 0  # bytes that came since a head was complete, or some of a body
         self._too_large = False
         self._refused = False
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.app_state = {**self.app_state, "break_off": transport.abort}  # for an answer that cannot be completed
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):  # it is no TCP
+                own = transport.get_extra_info("socket")
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._await_head()
 
     def on_message_begin(self) -> None:
@@ -130,7 +140,16 @@ class PatientProtocol(HttpToolsProtocol):
         _cancel(self._head)
         _cancel(self._unread)
         _cancel(self._linger)
+        if (
+            self._answering is not None
+        ):  # which with pipelined requests is not the newest, of which alone uvicorn thinks
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle if isinstance(cycle, RequestResponseCycle) else None
+        super()._start_asgi_task(cycle, app)
 
     def _await_head(self) -> None:
         _cancel(self._head)

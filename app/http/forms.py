@@ -81,7 +81,7 @@ async def answer_raw(order: Order, sampler: Sampler) -> Response:
 
 async def answer_json(order: Order, sampler: Sampler) -> Response:
     """The files as base64."""
-    samples = await order.make(sampler, files=not order.grid)
+    samples = await order.make(sampler, files=not order.grid, base64=True)
 
     def write() -> bytes:
         document = {

@@ -18,7 +18,7 @@ from app.errors import FieldError, Invalid
 from app.formats import Format, captions, check_grid, check_scale, grid
 from app.provenance import Provenance
 from app.registry import Resolved
-from app.sampling import Encoding, Latents, Sampler, Samples, Seeds, Sent
+from app.sampling import Encoding, Latents, Sampler, Samples, Seeds, Sent, picture_bytes
 from app.sampling.inputs import Inputs
 from app.sampling.labels import index_of
 from app.sampling.ranges import runs, text
@@ -27,6 +27,7 @@ from app.schemas.generations import GenerationRequest
 from models.randomness import sample_latents
 
 MAX_BYTES = 2**28  # of pixels in one answer, in whatever form: they may all lie in memory at once
+MAX_TEXT_BYTES = 2**26  # of those that are in one text of JSON, which nothing else of this process can be done beside
 MAX_NPY_HEADER = 4096  # bytes
 NPY_HEADER = re.compile(
     r"\{\s*'descr':\s*'(?P<dtype>[^']*)',\s*'fortran_order':\s*(?P<fortran_order>True|False),"
@@ -107,11 +108,15 @@ class Order:
         """The samples as they are made, with their files if wanted."""
         return sampler.stream(self.resolved, self.inputs, self.encoding if files else None, self.deadline_seconds)
 
-    async def make(self, sampler: Sampler, *, files: bool) -> Samples:
-        """All samples at once."""
+    async def make(self, sampler: Sampler, *, files: bool, base64: bool = False) -> Samples:
+        """All samples at once, for an answer that has them as they are or in base64."""
         encoding = self.encoding if files else None
+        each_bytes = picture_bytes(self.resolved, self.scale)
+        if base64:  # beside what was made lies the text of it
+            z_bytes = self.resolved.info["z_dim"] * 4 if self.return_z else 0
+            each_bytes += (each_bytes + z_bytes) * 4 // 3
         return await sampler.gather(
-            self.resolved, self.inputs, encoding, self.deadline_seconds, scale=self.scale, sent=self.sent
+            self.resolved, self.inputs, encoding, self.deadline_seconds, each_bytes=each_bytes, sent=self.sent
         )
 
     def picture(self, samples: Samples) -> bytes:
@@ -226,17 +231,17 @@ def labels_of(body: GenerationRequest, resolved: Resolved, n: int) -> list[int] 
     return [index_of(known, wanted, pointer=f"#/classes/{index}") for index, wanted in enumerate(body.classes)]
 
 
-def check_size(body: GenerationRequest, order: Order) -> None:
+def check_size(body: GenerationRequest, order: Order, *, base64: bool = False) -> None:
     """Raise Invalid when the answer would be larger than any may be, saying how many samples of this model it may have."""
     info, n = order.resolved.info, len(order)
     size = {"height": info["height"], "width": info["width"]}
-    most = max(1, MAX_BYTES // (info["height"] * info["width"] * info["channels"] * order.scale**2))
+    most_bytes = MAX_TEXT_BYTES if base64 and not order.grid else MAX_BYTES
+    most = max(1, most_bytes // picture_bytes(order.resolved, order.scale))
     if n > most:
         shape = f"{info['width'] * order.scale} x {info['height'] * order.scale} x {info['channels']}"
         pointer = "#/n" if body.seeds is None and body.z is None else "#/seeds" if body.z is None else "#/z"
-        raise invalid(
-            pointer, f"{n} samples of {shape} are too many for one answer: ask for at most {most} of this model."
-        )
+        way_out = "ask for at most" if most_bytes == MAX_BYTES else "accept lines, a zip or an npz, or ask for at most"
+        raise invalid(pointer, f"{n} samples of {shape} are too many for one answer: {way_out} {most} of this model.")
     if order.columns is not None:
         texts = order.texts() if order.captions else None
         check_grid(n, order.columns, order.scale, format=order.format, captions=texts, **size)

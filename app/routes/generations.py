@@ -51,7 +51,7 @@ async def generate(
     seeds = seeds_of(body, settings.sync_generation_limit)
     resolved = await references.resolve(body.model)
     order = await order_of(body, resolved, sampler, media_type, seeds, settings.sync_generation_limit, deadline, sent)
-    check_size(body, order)
+    check_size(body, order, base64=media_type == JSON)
     answer = ANSWERS.get(media_type, answer_image)
     response = await unless_client_leaves(request, answer(order, sampler))
     response.headers["X-Model-Version"] = resolved.label

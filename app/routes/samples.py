@@ -14,7 +14,7 @@ from app.http.downloads import held_by
 from app.http.parameters import SEEDS, UNCHANGED, ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
 from app.registry import Resolved
-from app.sampling import Seeds
+from app.sampling import Seeds, picture_bytes
 from app.sampling.labels import of_seed, of_seeds
 from app.sampling.ranges import runs
 from app.sampling.ranges import text as text_of
@@ -35,6 +35,9 @@ Scale = Annotated[
 Quality = Annotated[int | None, Query(ge=1, le=100, description="Of jpg, webp and avif: 100 loses least.")]
 Lossless = Annotated[
     bool | None, Query(description="Of webp: whether every pixel is kept, as it is without a quality.")
+]
+SeedsQuery = Annotated[
+    str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
 ]
 PROBLEMS = problems(404, 409, 410, 422, 429, 504)
 TOO_MANY = "{count} samples were asked for, and one grid shows {limit} at most: ask for several grids."
@@ -118,9 +121,7 @@ async def get_grid(
     sent: SentDep,
     ref: ModelRef,
     extension: Annotated[PictureExtension, Path(description="png and webp keep every pixel.")],
-    seeds: Annotated[
-        str, Query(max_length=8192, description="Such as `0-63` or `0-9,20,30-39`.", json_schema_extra=SEEDS)
-    ] = "0-63",
+    seeds: SeedsQuery = "0-63",
     columns: Annotated[int, Query(ge=1, le=1024, description="How many samples a row has.")] = 8,
     labels: Annotated[bool, Query(description="Writes its class and its seed under each sample.")] = False,
     class_name: ClassQuery = None,
@@ -144,7 +145,8 @@ async def get_grid(
     text = provenance.of_grid(text_of(runs(numbers)), columns, classes, truncation, scale=scale, labels=labels)
 
     async def make() -> Response:
-        made = await sampler.gather(resolved, Seeds.of(numbers, classes, truncation), None, deadline, scale, sent)
+        inputs, each_bytes = Seeds.of(numbers, classes, truncation), picture_bytes(resolved, scale)
+        made = await sampler.gather(resolved, inputs, None, deadline, each_bytes, sent)
         data = await sampler.beside(lambda: format.encode(grid(made.images, columns, texts, scale=scale), text))
         return Whole(data, headers=headers, media_type=format.media_type)
 

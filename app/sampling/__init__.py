@@ -31,7 +31,7 @@ from app.sampling.threads import Threads, outcome_of, shutting_down
 from app.settings import Settings
 from app.storage import Storage
 
-__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds", "Sent"]
+__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds", "Sent", "picture_bytes"]
 
 T = TypeVar("T")
 
@@ -98,13 +98,13 @@ class Sampler:
         inputs: Inputs,
         encoding: Encoding | None = None,
         deadline_seconds: float | None = None,
-        scale: int = 1,
+        each_bytes: int | None = None,
         sent: Sent | None = None,
     ) -> Samples:
-        """All samples at once; see `stream`. `scale` is by how much those without an encoding are enlarged afterwards; `sent` ends when
-        the answer was sent: until then it lies in memory, and counts as such.
+        """All samples at once; see `stream`. `each_bytes` is what the answer will hold of each, where that is not its pixels as they are
+        encoded; `sent` ends when the answer was sent: until then it lies in memory, and counts as such.
         """
-        visit = self._enter(resolved, inputs, scale if encoding is None else encoding.scale, deadline_seconds)
+        visit = self._enter(resolved, inputs, each_bytes or _each_bytes(resolved, encoding), deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             made = [_samples(await visit.inbox.take())]
@@ -127,7 +127,7 @@ class Sampler:
         Unavailable; a network's own mistake comes through as it is. Leaving early (or being cancelled) gives the place in the
         queue back.
         """
-        visit = self._enter(resolved, inputs, 1 if encoding is None else encoding.scale, deadline_seconds)
+        visit = self._enter(resolved, inputs, _each_bytes(resolved, encoding), deadline_seconds)
         try:
             await self._join(visit, resolved, inputs, encoding)
             while visit.inbox.taken < len(inputs):
@@ -169,12 +169,10 @@ class Sampler:
         self._pipeline.close()
         self._loaders.shutdown(cancel_futures=True)
 
-    def _enter(self, resolved: Resolved, inputs: Inputs, scale: int, deadline_seconds: float | None) -> Visit:
+    def _enter(self, resolved: Resolved, inputs: Inputs, each_bytes: int, deadline_seconds: float | None) -> Visit:
         if self._closed:
             raise shutting_down()
         self._lag.look()
-        info = resolved.info
-        each_bytes = info["height"] * info["width"] * info["channels"] * scale**2
         least_seconds = 0.0 if deadline_seconds is None else self._least_seconds(resolved, len(inputs))
         place = self.admission.enter(len(inputs), deadline_seconds, each_bytes, least_seconds)
         return Visit(place, Inbox(place, deadline_seconds))
@@ -231,12 +229,23 @@ class Sampler:
             return engine.load(folder, resolved)
 
 
+def _each_bytes(resolved: Resolved, encoding: Encoding | None) -> int:
+    return picture_bytes(resolved, 1 if encoding is None else encoding.scale)
+
+
 def _together(made: Sequence[Samples]) -> Samples:
     return Samples(
         np.concatenate([part.images for part in made]),
         None if made[0].labels is None else [label for part in made for label in part.labels or ()],
         None if made[0].files is None else [file for part in made for file in part.files or ()],
     )
+
+
+def picture_bytes(resolved: Resolved, scale: int = 1) -> int:
+    """Of the pixels of one sample, enlarged."""
+    info = resolved.info
+    size: int = info["height"] * info["width"] * info["channels"] * scale**2
+    return size
 
 
 def _samples(rows: Rows) -> Samples:

@@ -14,7 +14,9 @@ DEADLINE_SHARE = (
 )
 TURNS = 3  # of the event loop that a request takes: to be read, to get its samples, and to be sent
 LARGEST_SHARE = CANDIDATES[-1] // SHARES  # of a forward
-SMALL_BYTES = 2**17  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
+SMALL_BYTES = 2**18  # of an answer: it leaves as soon as it is made, and the limit of samples bounds how many there are
+LARGEST_PART = 1 / 2  # of the bytes that are free, for one answer: a few that nobody fetches do not shut out all others
+BULK_RETRY_SECONDS = 5  # at least: when those who hold bytes will have fetched them is not known
 
 
 class Place:
@@ -136,10 +138,9 @@ class Admission:
             raise _busy(f"{self.waiting} samples wait already", surplus * self._pace())
 
     def _refuse_bulk(self, size: int) -> None:
-        """When those who hold bytes will fetch them is not known: what waits is made by the time that is told."""
-        if self.held_bytes + size > self._limit_bytes:
+        if size > LARGEST_PART * (self._limit_bytes - self.held_bytes):
             reason = f"{self.held_bytes:,} bytes of samples wait or are being fetched, too many for {size:,} more"
-            raise _busy(reason, self.waiting * self._pace())
+            raise _busy(reason, max(BULK_RETRY_SECONDS, self.waiting * self._pace()))
 
     def _refuse_late(self, n: int, deadline_seconds: float | None) -> None:
         """The smallest come first: by the time that it has its n samples, each of the others has had as many at most or, where so many

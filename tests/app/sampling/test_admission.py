@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.errors import Busy, DeadlineExceeded
-from app.sampling.admission import DEADLINE_SHARE, SMALL_BYTES, Admission, Place, Sent
+from app.sampling.admission import BULK_RETRY_SECONDS, DEADLINE_SHARE, SMALL_BYTES, Admission, Place, Sent
 
 PACE = 0.5  # seconds per sample
 LIMIT_BYTES = 1_000_000
@@ -107,21 +107,23 @@ def test_while_the_pace_is_unknown_nobody_is_late() -> None:
 
 
 def test_large_answers_are_refused_by_bytes_until_others_are_sent() -> None:
-    """What is made counts until it is sent, or its request leaves; small answers are let in all the same, and so is one alone."""
+    """What is made counts until it is sent, or its request leaves, and one answer may have half of the rest; small ones are let in all the
+    same, and so is one alone.
+    """
     made = admission()
-    first = made.enter(10, None, 90_000)
-    assert retry_after(made, 1, each_bytes=200_000) == 10 * PACE
+    first = made.enter(10, None, 60_000)
+    assert retry_after(made, 1, each_bytes=300_000) == 10 * PACE
     made.enter(1, None, SMALL_BYTES).leave()
     first.arrived(10)
-    assert retry_after(made, 1, each_bytes=200_000) == 1
-    first.sent(2)
-    second = made.enter(1, None, 200_000)
-    assert made.held_bytes == 920_000
-    retry_after(made, 1, each_bytes=200_000)
+    assert retry_after(made, 1, each_bytes=300_000) == BULK_RETRY_SECONDS
+    first.sent(5)
+    second = made.enter(1, None, 300_000)
+    assert made.held_bytes == 600_000
+    retry_after(made, 1, each_bytes=300_000)
     first.leave()
     first.leave()
     second.fail()
-    assert (made.waiting, made.held_bytes) == (0, 200_000)
+    assert (made.waiting, made.held_bytes) == (0, 300_000)
     second.leave()
     made.enter(1, None, 2 * LIMIT_BYTES).leave()
     assert (made.waiting, made.held_bytes) == (0, 0)
@@ -131,12 +133,12 @@ def test_what_is_large_is_held_until_it_was_sent() -> None:
     """It waits no more when it is made, and what failed neither; what is small, or is sent to nobody, holds nothing longer."""
     made = admission()
     with Sent() as sent:
-        for place in (made.enter(10, None, 20_000), made.enter(1, None, SMALL_BYTES + 1)):
+        for place in (made.enter(10, None, 30_000), made.enter(1, None, SMALL_BYTES + 1)):
             place.arrived(1)
             place.leave_when(sent)
         made.enter(1, None, SMALL_BYTES).leave_when(sent)
         made.enter(1, None, 200_000).leave_when(None)
-        assert (made.waiting, made.waiters, made.held_bytes) == (0, set(), 200_000 + SMALL_BYTES + 1)
+        assert (made.waiting, made.waiters, made.held_bytes) == (0, set(), 300_000 + SMALL_BYTES + 1)
     assert made.held_bytes == 0
 
 

@@ -24,12 +24,12 @@ def test_large_answers_are_bounded_in_bytes(settings: Settings, storage: Storage
         first = await anext(stream)
         await asyncio.to_thread(wait_until, lambda: sampler.admission.waiting == 0, seconds=20)
         with pytest.raises(Busy, match="bytes") as caught:
-            await sampler.gather(dcgan, Seeds.of([1]), large)
+            await sampler.gather(dcgan, Seeds.of([1, 2]), large)
         assert int(caught.value.headers["Retry-After"]) >= 1
         assert len(await sampler.generate(dcgan, list(range(600)))) == 600
         await anext(stream)
         assert sampler.admission.held_bytes == (200 - len(first)) * 196_608
-        assert len(await sampler.gather(dcgan, Seeds.of([1]), large)) == 1
+        assert len(await sampler.gather(dcgan, Seeds.of([1, 2]), large)) == 2
         await stream.aclose()
         assert sampler.admission.held_bytes == 0
 
@@ -40,14 +40,14 @@ def test_large_answers_are_bounded_in_bytes(settings: Settings, storage: Storage
 def test_what_is_gathered_is_held_until_it_was_sent(sampler: Sampler, dcgan: Resolved) -> None:
     """Large answers, also those that are enlarged only afterwards and such as come to nothing; nobody waits for them meanwhile."""
     info = dcgan.info
-    pixels = info["height"] * info["width"] * info["channels"]
+    enlarged = 32**2 * info["height"] * info["width"] * info["channels"]
 
     async def scenario() -> None:
         with Sent() as sent:
             await sampler.gather(dcgan, Seeds.of([1]), sent=sent)
             assert sampler.admission.held_bytes == 0  # it is small
-            await sampler.gather(dcgan, Seeds.of([1, 2, 3]), scale=32, sent=sent)
-            assert sampler.admission.held_bytes == 3 * 32**2 * pixels
+            await sampler.gather(dcgan, Seeds.of([1, 2, 3]), each_bytes=enlarged, sent=sent)
+            assert sampler.admission.held_bytes == 3 * enlarged
             asked = asyncio.create_task(sampler.gather(dcgan, Seeds.of(range(100_000)), sent=sent))
             await asyncio.sleep(0.05)
             asked.cancel()
