@@ -18,7 +18,7 @@ from pyarrow import parquet
 from app.formats import FORMATS
 from app.http.addresses import Address
 from app.registry import Resolved
-from app.sampling import Sampler
+from app.sampling import Sampler, Sent
 from app.sampling.labels import of_seed
 from app.sampling.seeds import parse_ranges
 from app.settings import Settings
@@ -55,7 +55,7 @@ class Models:
                 labels = None if label is None else [label]
                 made = await sampler.generate(resolved, [seed], labels, truncation)
                 own = of_seed(resolved.info["classes"], seed, None) if label is None else label
-                data = await Address(resolved, seed, own, truncation, FORMATS[name]).make(sampler, None)
+                data = await Address(resolved, seed, own, truncation, FORMATS[name]).make(sampler, None, Sent())
                 return Single(data, made.images[0], -1 if made.labels is None else made.labels[0])
 
         return asyncio.run(ask())
