@@ -23,9 +23,8 @@ LONGEST_SECONDS = 0.005
 log = logging.getLogger(__name__)
 recorder = threading.Lock()  # a process records one thing at a time
 player = threading.Lock()  # all recordings work in the same memory
-broken = (
-    threading.Event()
-)  # set when the device failed to record: what is left of that is not to be trusted with another try
+# Set when the device failed to record: what is left of that is not to be trusted with another try.
+broken = threading.Event()
 
 
 class Graph(Protocol):

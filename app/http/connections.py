@@ -13,9 +13,8 @@ from app.http.problems import new_request_id, problem
 
 HEADERS_SECONDS = 20.0  # for the head of a request, from its first byte; for the first one from the connection on
 UNREAD_SECONDS = 60.0  # for an answer that the other end does not take
-UNSENT_BYTES = (
-    2**17
-)  # of an answer that lie in the kernel: of its own accord it takes megabytes, and then long nobody sees any taken
+# Of an answer, in the kernel: of its own accord that takes megabytes, and then for long nobody sees any of it taken.
+UNSENT_BYTES = 2**17
 MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers
 LINGER_SECONDS = 2.0  # in which what comes after a refusal is thrown away: a reset might overtake the answer
 MAX_INSTANCE = 400  # bytes of an address that a refusal repeats
@@ -140,9 +139,8 @@ class PatientProtocol(HttpToolsProtocol):
         _cancel(self._head)
         _cancel(self._unread)
         _cancel(self._linger)
-        if (
-            self._answering is not None
-        ):  # which with pipelined requests is not the newest, of which alone uvicorn thinks
+        # With pipelined requests it is not the newest one, of which alone uvicorn thinks.
+        if self._answering is not None:
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)

@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.errors import GanvilError, NotFound, RangeNotSatisfiable, Unavailable
+from app.errors import GanvilError, RangeNotSatisfiable
 from app.storage import Storage
 
 RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
@@ -91,22 +91,17 @@ def send_bytes(
 
 
 class Download(StreamingResponse):
-    """Breaks the connection where the rest of a file cannot be had: what was told of its length no longer holds."""
+    """Breaks the connection where the rest cannot be had: nobody is to take what came for the whole."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-        except (NotFound, Unavailable) as error:
-            await break_off(scope, error)
-
-
-async def break_off(scope: Scope, error: GanvilError) -> None:
-    """Break the connection on an answer that has begun and cannot be completed: nobody is to take what came for the whole."""
-    if "break_off" not in scope["state"]:
-        raise error
-    log.warning("download broken off", path=scope["path"], detail=error.detail)
-    scope["state"]["break_off"]()
-    await asyncio.sleep(0)  # so that the server knows it before this returns
+        except GanvilError as error:
+            if "break_off" not in scope["state"]:
+                raise
+            log.warning("download broken off", path=scope["path"], detail=error.detail)
+            scope["state"]["break_off"]()
+            await asyncio.sleep(0)  # so that the server knows it before this returns
 
 
 def requested_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:

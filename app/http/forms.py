@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 from numpy.typing import NDArray
 from starlette.types import Receive, Scope, Send
 
 from app.bundles import Bundle
-from app.errors import GanvilError
 from app.http.answers import Whole, pixel_headers, sample_headers, slices
-from app.http.downloads import break_off
+from app.http.downloads import Download
 from app.http.orders import Order
 from app.sampling import Sampler, Samples
 from app.sampling.ranges import runs, text
@@ -31,7 +29,7 @@ RAW = "application/octet-stream"
 MOST_SEEDS_TOLD = 4000  # characters: clients refuse to read longer headers
 
 
-class Download(StreamingResponse):
+class DownloadAsMade(Download):
     """Sends `first` and the pieces that follow, and closes them in any case: one who hangs up gives the place back at once."""
 
     def __init__(
@@ -42,10 +40,7 @@ class Download(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.pieces):
-            try:
-                await super().__call__(scope, receive, send)
-            except GanvilError as error:  # such as a deadline
-                await break_off(scope, error)
+            await super().__call__(scope, receive, send)
 
 
 async def _chain(first: bytes, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -208,7 +203,7 @@ async def _bundle(
 
 async def _download(pieces: AsyncGenerator[bytes, None], media_type: str, headers: dict[str, str]) -> Response:
     """A download whose first bytes exist already: what can go wrong has gone wrong before the status is sent."""
-    return Download(await anext(pieces), pieces, media_type=media_type, headers=headers)
+    return DownloadAsMade(await anext(pieces), pieces, media_type=media_type, headers=headers)
 
 
 def _seeds_header(order: Order) -> dict[str, str]:
