@@ -1,5 +1,6 @@
 """Layers whose weights are laid out once: they do what the plain ones do, for any number of rows."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
@@ -79,6 +80,16 @@ def test_an_activation_that_no_operation_knows_stays() -> None:
         torch.testing.assert_close(network(x), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As samplers have unless told otherwise; several divide the sums of few rows in other ways, and shapes are verified for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_row_does_not_depend_on_its_company(name: str) -> None:
     """To the bit, also when the weights were laid out for another number of rows."""
