@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalE
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 
 from app.errors import Conflict, GanvilError, StorageFull, Unavailable
@@ -152,11 +153,10 @@ class Database:
         with self.reading() as session:
             session.execute(select(1))
 
-    def dispose(self) -> None:
-        """Close every pooled connection. The object stays usable."""
+    def close(self) -> None:
+        """Close every pooled connection, and pool none any more: what threads still use, or use later, is closed after use."""
+        event.listen(self.engine.pool, "checkin", _close_after_use)  # the pool that takes its place inherits it
         self.engine.dispose()
-
-    close = dispose  # for `contextlib.closing`
 
     @cached_property
     def _info(self) -> dict[str, Any]:
@@ -208,6 +208,10 @@ def _postgresql_engine(url: URL, lease_seconds: float) -> Engine:
         pool_timeout=BUSY_TIMEOUT_SECONDS,
         pool_pre_ping=True,
     )
+
+
+def _close_after_use(_: Any, connection: ConnectionPoolEntry) -> None:
+    connection.invalidate()
 
 
 def _sqlite_engine(url: str) -> Engine:

@@ -104,7 +104,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         state.keeper.stop()
         await state.follower.stop()
-        for close in (sweeper.stop, state.sampler.close, state.bell.close, state.database.dispose):
+        for close in (sweeper.stop, state.sampler.close, state.bell.close, state.database.close):
             await run_in_threadpool(close)
 
 

@@ -173,7 +173,7 @@ def main() -> None:
         rates = [bare_alone(service, model, few)]
         made = make_batch(service, model, options.samples, options.container)
         rates.append(bare_alone(service, model, few))
-        service.database.dispose()
+        service.database.close()
     report(options, [sum(pair) / 2 for pair in zip(*rates, strict=True)], made)
 
 

@@ -65,7 +65,7 @@ class Service:
         if self._life.is_alive():
             self._life.join()
         self.bell.close()
-        self.database.dispose()
+        self.database.close()
 
     def _live(self) -> None:
         with vital("worker"):  # which ends by a database of a newer release, for one

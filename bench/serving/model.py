@@ -96,7 +96,7 @@ def publish(settings: Settings, snapshots: Iterable[Path], names: Sequence[str])
                 database, name, key, json.loads((snapshot / MANIFEST).read_text()), (snapshot / WEIGHTS).stat().st_size
             )
     finally:
-        database.dispose()
+        database.close()
 
 
 def _add(database: Database, name: str, key: str, manifest: dict, size: int) -> None:

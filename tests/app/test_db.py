@@ -1,12 +1,14 @@
 """Transactions, the clock, the translation of errors and the migrations, on SQLite and PostgreSQL."""
 
 import shutil
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -47,7 +49,7 @@ def migrate_at_once(settings: Settings) -> None:
     for database in databases:
         with database.reading() as session:
             assert session.scalars(select(Dataset)).all() == []
-        database.dispose()
+        database.close()
 
 
 @pytest.mark.parametrize("release", ["0001", "0002"])
@@ -196,6 +198,21 @@ def test_unopenable_sqlite_is_unavailable(settings: Settings, tmp_path: Path) ->
     broken = Database(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/folder.db"}))
     with pytest.raises(Unavailable):
         broken.ping()
+
+
+def test_no_connection_outlives_the_database(any_database: Database) -> None:
+    """What a thread still used when it was closed, or used afterwards, is closed once it is done: threads are not always waited for."""
+    opened = []
+    with any_database.reading() as session:
+        session.execute(select(1))
+        opened.append(session.connection().connection.driver_connection)
+        any_database.close()
+        session.execute(select(1))
+    with any_database.reading() as session:
+        opened.append(session.connection().connection.driver_connection)
+    for connection in opened:
+        with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+            connection.execute("SELECT 1")
 
 
 ALTERATION = """

@@ -63,7 +63,7 @@ def test_locked_sqlite_is_unavailable(database: Database, settings: Settings, mo
         make_dataset(session)
     done.set()
     holder.join()
-    impatient.dispose()
+    impatient.close()
 
 
 @contextmanager

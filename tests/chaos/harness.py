@@ -229,7 +229,7 @@ class Installation:
             for pid in [*(process.pid for process in self.processes if process.poll() is None), *self.children()]:
                 os.kill(pid, signal.SIGKILL)
             self.bell.close()
-            self.database.dispose()
+            self.database.close()
 
 
 def _freeze_when(process: subprocess.Popen[bytes], wanted: Callable[[], bool]) -> None:

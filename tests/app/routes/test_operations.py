@@ -42,7 +42,7 @@ def test_without_redis_jobs_are_still_taken_in(settings: Settings) -> None:
 
 def test_without_its_database_it_is_not_ready(app: FastAPI, client: Client) -> None:
     """503 `unready` names what is down; the process is still alive; other requests get a 503 problem."""
-    app.state.database.dispose()
+    app.state.database.close()
     shutil.rmtree(app.state.settings.data_dir)
     response = client.get("/health/ready")
     assert (response.status_code, response.json()["status"]) == (503, "unready")
