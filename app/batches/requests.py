@@ -8,7 +8,7 @@ from app.errors import FieldError, Invalid
 from app.formats import BY_SPELLING, FORMATS
 from app.sampling import ranges
 from app.sampling.labels import index_of
-from app.sampling.seeds import parse_ranges
+from app.sampling.seeds import check_count, parse_ranges
 from app.tables import Document
 
 SHARD_SAMPLES = 2048  # of small pictures: some ten thousand are made in a second
@@ -16,6 +16,7 @@ SHARD_PIXELS = 2**21  # of larger ones, all together
 LEAST_SAMPLES = 64
 MOST_SHARDS = 10_000  # each is an object and a row
 MOST_SHARD_BYTES = 2**30  # of pixels
+MOST_CHARACTERS = 65_536  # of seeds as text, which every view of a batch has
 TOO_MANY = "{count} samples were asked for, and one batch has {limit} at most: make several batches."
 
 
@@ -24,7 +25,7 @@ class Request:
     """`class_` is a name or an index; None leaves it to each seed. `format` and `shard_size` None take the defaults."""
 
     model: str
-    seeds: str
+    seeds: str | list[int]
     class_: str | int | None = None
     truncation: float = 1.0
     format: str | None = None
@@ -42,7 +43,7 @@ class Checked(NamedTuple):
 
 def check(request: Request, info: Document, *, limit: int) -> Checked:
     """What is asked for, of a model that makes what `info` says. Raises Invalid."""
-    seeds = parse_ranges(request.seeds, limit=limit, too_many=TOO_MANY)
+    seeds = _ranges(request.seeds, limit)
     total = ranges.count(seeds)
     options = {
         "class": None if request.class_ is None else index_of(info["classes"], request.class_),
@@ -52,6 +53,17 @@ def check(request: Request, info: Document, *, limit: int) -> Checked:
         "shard_size": _shard_size(request.shard_size, total, info),
     }
     return Checked(ranges.text(seeds), total, options)
+
+
+def _ranges(seeds: str | list[int], limit: int) -> list[range]:
+    if isinstance(seeds, str):
+        return parse_ranges(seeds, limit=limit, too_many=TOO_MANY)
+    check_count(len(seeds), limit=limit, pointer="#/seeds", too_many=TOO_MANY)
+    found = ranges.runs(seeds)
+    if (length := len(ranges.text(found))) > MOST_CHARACTERS:
+        detail = f"The list has {length} characters as text, where what follows on one another counts as a range; it may have "
+        raise _invalid("#/seeds", f"{detail}{MOST_CHARACTERS}: make several batches, or sort the seeds.")
+    return found
 
 
 def _truncation(value: float) -> float:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class BatchCalls:
     def create_batch(
         self,
         model: str,
-        seeds: str,
+        seeds: Sequence[int] | str,
         *,
         label: str | None = None,
         truncation: float | None = None,
@@ -38,9 +38,16 @@ class BatchCalls:
         container: str | None = None,
         shard_size: int | None = None,
     ) -> Batch:
-        """Has the samples of seeds such as "0-49999" made in the background; `container` is tar, zip, npz or parquet."""
-        given = without_none(truncation=truncation, format=form, container=container, shard_size=shard_size)
-        body = {"model": model, "seeds": seeds, **without_none(**{"class": label}), **given}
+        """Has the samples of seeds, a list or text such as "0-49999", made in the background; `container` is tar, zip, npz or parquet."""
+        body = without_none(
+            **{"class": label},
+            model=model,
+            seeds=seeds if isinstance(seeds, str) else list(seeds),
+            truncation=truncation,
+            format=form,
+            container=container,
+            shard_size=shard_size,
+        )
         response = self._transport.request("POST", "/v1/batches", json=body, headers=idempotency())
         return Batch.model_validate(response.json())
 

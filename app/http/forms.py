@@ -63,8 +63,7 @@ async def answer_image(order: Order, sampler: Sampler) -> Response:
 
 async def answer_raw(order: Order, sampler: Sampler) -> Response:
     """All pixels, uint8 [n, H, W, C], as they lie; sent while they are made."""
-    info, scale = order.resolved.info, order.scale
-    shape = len(order), info["height"] * scale, info["width"] * scale, info["channels"]
+    shape = len(order), *order.shape
 
     async def pieces() -> AsyncGenerator[bytes, None]:
         async with aclosing(order.stream(sampler, files=True)) as parts:
@@ -83,6 +82,7 @@ async def answer_json(order: Order, sampler: Sampler) -> Response:
             "model": order.resolved.label,
             "truncation": order.truncation,
             "media_type": order.format.media_type,
+            "shape": order.shape,
             "samples": list(_entries(order, samples, 0)),
             "grid": _base64(order.picture(samples)) if order.grid else None,
         }
@@ -101,7 +101,7 @@ async def answer_lines(order: Order, sampler: Sampler) -> Response:
                 yield b"".join(_json(entry) + b"\n" for entry in _entries(order, samples, done))
                 done += len(samples)
 
-    return await _download(pieces(), LINES, {})
+    return await _download(pieces(), LINES, _shape_header(order))
 
 
 async def answer_mixed(order: Order, sampler: Sampler) -> Response:
@@ -115,7 +115,7 @@ async def answer_mixed(order: Order, sampler: Sampler) -> Response:
                 written = []
                 for at, (name, data) in enumerate(zip(order.class_names(samples), samples.files or (), strict=True)):
                     head = {"Content-Type": order.format.media_type, "Content-Length": str(len(data))}
-                    head |= sample_headers(order.seed(done + at), name)
+                    head |= sample_headers(order.seed(done + at), name) | _shape_header(order)
                     lines = "".join(f"{key}: {value}\r\n" for key, value in head.items())
                     written += [f"--{boundary}\r\n{lines}\r\n".encode(), data, b"\r\n"]
                 yield b"".join(written)
@@ -143,6 +143,7 @@ async def answer_zip(order: Order, sampler: Sampler) -> Response:
             "sha256": order.resolved.sha256,
             "truncation": order.truncation,
             "media_type": order.format.media_type,
+            "shape": order.shape,
             "samples": entries,
         }
         bundle.add("manifest.json", json.dumps(manifest, ensure_ascii=False, indent=1).encode())
@@ -210,6 +211,11 @@ def _seeds_header(order: Order) -> dict[str, str]:
     """Which seeds they are, where that fits into a header: those that were drawn are in a row."""
     told = "" if order.seeds is None else text(runs(order.seeds))
     return {"X-Seeds": told} if 0 < len(told) <= MOST_SEEDS_TOLD else {}
+
+
+def _shape_header(order: Order) -> dict[str, str]:
+    """What the files of bare pixels do not tell."""
+    return pixel_headers(order.shape) if order.format.name == "raw" else {}
 
 
 def _attachment(order: Order, extension: str) -> dict[str, str]:

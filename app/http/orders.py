@@ -68,6 +68,12 @@ class Order:
         return self.columns is not None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the pixels of each file: height, width, channels."""
+        info = self.resolved.info
+        return info["height"] * self.scale, info["width"] * self.scale, info["channels"]
+
+    @property
     def inputs(self) -> Inputs:
         if self.seeds is None:
             return Latents(self.latents, None if self.labels is None else np.array(self.labels))
@@ -233,12 +239,12 @@ def labels_of(body: GenerationRequest, resolved: Resolved, n: int) -> list[int] 
 
 def check_size(body: GenerationRequest, order: Order, *, base64: bool = False) -> None:
     """Raise Invalid when the answer would be larger than any may be, saying how many samples of this model it may have."""
-    info, n = order.resolved.info, len(order)
-    size = {"height": info["height"], "width": info["width"]}
+    n, size = len(order), size_of(order.resolved)
     most_bytes = MAX_TEXT_BYTES if base64 and not order.grid else MAX_BYTES
     most = max(1, most_bytes // picture_bytes(order.resolved, order.scale))
     if n > most:
-        shape = f"{info['width'] * order.scale} x {info['height'] * order.scale} x {info['channels']}"
+        height, width, channels = order.shape
+        shape = f"{width} x {height} x {channels}"
         pointer = "#/n" if body.seeds is None and body.z is None else "#/seeds" if body.z is None else "#/z"
         way_out = "ask for at most" if most_bytes == MAX_BYTES else "accept lines, a zip or an npz, or ask for at most"
         raise invalid(pointer, f"{n} samples of {shape} are too many for one answer: {way_out} {most} of this model.")
@@ -246,6 +252,11 @@ def check_size(body: GenerationRequest, order: Order, *, base64: bool = False) -
         texts = order.texts() if order.captions else None
         check_grid(n, order.columns, order.scale, format=order.format, captions=texts, **size)
     check_scale(order.scale, format=order.format, **size)
+
+
+def size_of(resolved: Resolved) -> dict[str, int]:
+    """Of a model's samples, in pixels."""
+    return {"height": resolved.info["height"], "width": resolved.info["width"]}
 
 
 def invalid(pointer: str, detail: str) -> Invalid:

@@ -16,6 +16,7 @@ from app.formats.animations import ANIMATIONS, Animation, check_animation
 from app.http.answers import Headers, Whole, cache_headers, unless_client_leaves, without_making
 from app.http.deps import FilmsDep, ReferencesDep, SamplerDep, SettingsDep
 from app.http.films import Films
+from app.http.negotiation import choose_media_type
 from app.http.parameters import MAX_CLASS_NAME, SEEDS, UNCHANGED, Deadline, ModelRef, Truncation
 from app.http.routing import StrictRoute
 from app.registry import Resolved
@@ -38,10 +39,9 @@ TOO_MANY_FRAMES = (
 )
 RAW = FORMATS["raw"]
 Extension = Literal["webp", "gif"]  # the keys of ANIMATIONS, for the document
+BY_MEDIA_TYPE = {entry.media_type: entry for entry in ANIMATIONS.values()}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-FILM: Responses = {
-    200: {"description": "The film.", "content": {entry.media_type: BINARY for entry in ANIMATIONS.values()}}
-}
+FILM: Responses = {200: {"description": "The film.", "content": dict.fromkeys(BY_MEDIA_TYPE, BINARY)}}
 PROBLEMS = problems(404, 409, 410, 422, 429, 504)
 Classes = Annotated[
     list[Annotated[str, Query(max_length=MAX_CLASS_NAME)]] | None,
@@ -125,7 +125,10 @@ class Interpolation:
 
 
 @router.post(
-    "/interpolations", response_class=Response, responses=FILM | PROBLEMS, summary="Interpolate between samples"
+    "/interpolations",
+    response_class=Response,
+    responses=FILM | PROBLEMS | problems(406),
+    summary="Interpolate between samples",
 )
 async def interpolate(
     request: Request,
@@ -140,6 +143,7 @@ async def interpolate(
     the very sample that it is an address of; in `frames` steps comes the next. `Content-Location` is the address of the same film,
     for pages, where that has no more than 8000 characters.
     """
+    animation = animation_of(body.format, request.headers.get("Accept"))
     seeds = stops(body.seeds)
     resolved = await references.resolve(body.model)
     film = Interpolation(
@@ -151,7 +155,7 @@ async def interpolate(
         round(body.fps, 1),
         body.loop,
         body.scale,
-        ANIMATIONS[body.format],
+        animation,
     )
     film.check(settings.sync_generation_limit)
     etag = await film.etag(sampler)
@@ -197,6 +201,13 @@ async def get_interpolation(
     if (known := without_making(request, headers, film.animation.media_type)) is not None:
         return known
     return await unless_client_leaves(request, film.answer(sampler, films, headers, deadline))
+
+
+def animation_of(name: str | None, accept: str | None) -> Animation:
+    """The one that a body names, or else the Accept header. Raises NotAcceptable."""
+    if name is not None:
+        return ANIMATIONS[name]
+    return BY_MEDIA_TYPE[choose_media_type(accept, list(BY_MEDIA_TYPE), given="A film")]
 
 
 def stops(given: str | list[int]) -> list[int]:

@@ -11,6 +11,7 @@ from app.http.addresses import Address, answer
 from app.http.answers import Whole, cache_headers, unless_client_leaves, without_making
 from app.http.deps import ReferencesDep, SamplerDep, SentDep, SettingsDep
 from app.http.downloads import held_by
+from app.http.orders import size_of
 from app.http.parameters import SEEDS, UNCHANGED, ClassQuery, Deadline, ModelRef, Seed, Truncation
 from app.http.routing import StrictRoute
 from app.registry import Resolved
@@ -151,11 +152,6 @@ async def get_grid(
         return Whole(data, headers=headers, media_type=format.media_type)
 
     return await unless_client_leaves(request, make())
-
-
-def size_of(resolved: Resolved) -> dict[str, int]:
-    """Of its samples, in pixels."""
-    return {"height": resolved.info["height"], "width": resolved.info["width"]}
 
 
 def names_of(resolved: Resolved, labels: Sequence[int] | None, n: int) -> list[str | None]:

@@ -6,11 +6,13 @@ from pydantic import ConfigDict, Field
 
 from app import batches, tables
 from app.batches.containers import CONTAINERS, ContainerName
+from app.batches.requests import MOST_CHARACTERS
 from app.sampling import ranges
 from app.sampling.seeds import parse_ranges
 from app.schemas.base import MAX_INTEGER, Body, Failure, Time, View
 from app.schemas.generations import ClassName, FormatName
 from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
+from models.config import Seed
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MEDIA_TYPES = sorted({media for entry in CONTAINERS.values() for media in (entry.media_type, entry.archive_media_type)})
@@ -22,7 +24,9 @@ class BatchRequest(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"model": "digits", "seeds": "0-999"}})
 
     model: str = Field(pattern=REF_PATTERN, description=REF_DESCRIPTION)
-    seeds: Annotated[str, Field(max_length=65_536)] = Field(description="Such as `0-49999` or `0-9,20,30-39`.")
+    seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=MOST_CHARACTERS)] = Field(
+        description="Text such as `0-49999` or `0-9,20,30-39`, or a list."
+    )
     class_: ClassName | None = Field(
         None,
         alias="class",
@@ -70,7 +74,7 @@ class Batch(View):
     desired: Literal["run", "cancel"]
     model: str = Field(description="The lasting name of what makes them, such as `digits:3`.")
     sha256: str = Field(description="Of its generator.safetensors.")
-    seeds: str
+    seeds: str = Field(description="As text.")
     class_: str | None = Field(serialization_alias="class", validation_alias="class")
     truncation: float
     format: str | None = Field(description="null with npz, which holds pixels.")
@@ -121,6 +125,7 @@ class BatchManifest(View):
     sha256: str = Field(description="Of generator.safetensors.")
     dataset_sha256: str | None = Field(description="Of what the model learned from.")
     classes: list[str]
+    shape: list[int] = Field(description="Of the pixels of each sample: height, width, channels.")
     class_: str | None = Field(serialization_alias="class", validation_alias="class")
     truncation: float
     format: str | None
@@ -140,6 +145,7 @@ class BatchManifest(View):
             "dataset_sha256": (row.info.get("dataset") or {}).get("sha256"),
             "classes": row.info["classes"],
             "class": view.class_,
+            "shape": [row.info[side] for side in ("height", "width", "channels")],
             "samples": row.total,
             "engine": _only({shard.engine for shard in made}),
             "encoder": _only({shard.encoder for shard in made}),

@@ -86,5 +86,6 @@ class Generation(View):
     model: str = Field(description="The lasting name of what made them, such as `digits:3`.")
     truncation: float
     media_type: str = Field(description="Of each file.")
+    shape: list[int] = Field(description="Of the pixels of each sample: height, width, channels.")
     samples: list[Sample]
     grid: str | None = Field(description="Base64 of the one picture, with layout `grid`.")

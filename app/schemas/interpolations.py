@@ -58,5 +58,7 @@ class InterpolationRequest(Body):
     frames: int = Field(DEFAULT_FRAMES, ge=1, le=MAX_STEPS, description=FRAMES)
     fps: float = Field(DEFAULT_FPS, ge=0.1, le=60, description=FPS)
     loop: bool = Field(False, description=LOOP)
-    format: AnimationName = Field("webp", description="webp keeps every pixel; gif has 256 colours a frame.")
+    format: AnimationName | None = Field(
+        None, description="webp keeps every pixel; gif has 256 colours a frame. Without it Accept decides, webp first."
+    )
     scale: int = Field(1, ge=1, le=MAX_SCALE, description=SCALE)

@@ -50,6 +50,7 @@ def test_a_format_has_one_name(database: Database) -> None:
         ({"seeds": str(2**63)}, "#/seeds", "is more"),
         ({"seeds": f"0-{2**63 - 1}"}, "#/seeds", "one batch has 1000000 at most: make several batches"),
         ({"seeds": "0-499999,0-500000"}, "#/seeds", "1000001 samples"),
+        ({"seeds": list(range(0, 40_000, 2))}, "#/seeds", "114444 characters as text"),
         ({"class_": "cow"}, "#/class", "cat, dog"),
         ({"class_": 2}, "#/class", "cat, dog"),
         ({"truncation": 0}, "#/truncation", "more than 0"),

@@ -16,6 +16,7 @@ from httpx import Client, RemoteProtocolError, Response
 from structlog.testing import capture_logs
 
 from app import batches
+from app.client import Client as Ganvil
 from app.schemas.batches import BatchManifest
 from tests.app.routes.gallery import gallery
 from worker.batching import batch_next
@@ -98,6 +99,18 @@ def test_a_batch_is_accepted(client: Client) -> None:
     assert (cancelled.status_code, cancelled.json()["status"]) == (202, "cancelled")
 
 
+def test_seeds_may_be_a_list(client: Client) -> None:
+    """In its order; what follows on one another is told as a range."""
+    answer = create(client, seeds=[40, 3, 4, 5, 3])
+    batch = answer.json()
+    assert (answer.status_code, batch["seeds"], batch["progress"]["total"]) == (202, "40,3-5,3", 5)
+    with Ganvil(str(client.base_url)) as ganvil:
+        by_client = ganvil.create_batch("cats", range(8))
+        assert (by_client.seeds, by_client.progress.total) == ("0-7", 8)
+        for made in (batch["id"], by_client.id):
+            ganvil.delete_batch(made)
+
+
 def test_a_repeated_request_is_one_batch(client: Client) -> None:
     """The same Idempotency-Key gives the same batch, and with another body 422."""
     key = {"Idempotency-Key": "once"}
@@ -119,7 +132,10 @@ def test_a_repeated_request_is_one_batch(client: Client) -> None:
         ({"seeds": f"0-{2**63}"}, "#/seeds"),
         ({"seeds": "9-3"}, "#/seeds"),
         ({"seeds": f"0-{LIMIT}"}, "#/seeds"),
-        ({"seeds": [1, 2]}, "#/seeds"),
+        ({"seeds": []}, "#/seeds"),
+        ({"seeds": [1, -2]}, "#/seeds"),
+        ({"seeds": [1, "2"]}, "#/seeds"),
+        ({"seeds": list(range(LIMIT + 1))}, "#/seeds"),
         ({"class": "cow"}, "#/class"),
         ({"truncation": 0}, "#/truncation"),
         ({"truncation": 1.01}, "#/truncation"),
@@ -228,7 +244,7 @@ def test_shards_and_their_manifest(client: Client, made: dict[str, dict[str, Any
         (2, 3, "11-12,40"),
     ]
     assert (manifest.class_, manifest.dataset_sha256 or "d" * 64, manifest.model) == ("Käfer", "d" * 64, "cats:1")
-    assert manifest.engine == manifest.shards[0].engine
+    assert (manifest.engine, manifest.shape) == (manifest.shards[0].engine, [8, 8, 3])
     assert manifest.encoder is not None
     for shard in manifest.shards:
         answer = client.get(f"{url}/shards/{shard.index}")

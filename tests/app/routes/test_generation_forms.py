@@ -79,6 +79,19 @@ def test_raw_bytes_are_the_pixels(client: Client) -> None:
     assert np.array_equal(large[:, 1::3, 2::3], images[:3])
 
 
+def test_every_form_tells_the_shape_of_bare_pixels(client: Client) -> None:
+    """Whoever gets files of raw pixels in it can read them without asking for the model."""
+    body = {"seeds": [3], "format": "raw", "scale": 2}
+    document = given(client, **body).json()
+    lines, mixed = given(client, LINES, **body), given(client, MIXED, **body)
+    archive = zipfile.ZipFile(io.BytesIO(given(client, ZIP, **body).content))
+    assert document["shape"] == json.loads(archive.read("manifest.json"))["shape"] == [16, 16, 3]
+    ((part, data),) = parts_of(mixed)
+    assert (lines.headers["x-shape"], lines.headers["x-dtype"]) == (part["X-Shape"], part["X-Dtype"])
+    assert (part["X-Shape"], part["X-Dtype"], len(data)) == ("16,16,3", "uint8", 16 * 16 * 3)
+    assert "x-shape" not in given(client, LINES, seeds=[3]).headers
+
+
 @pytest.mark.parametrize(
     ("kind", "format_", "options"),
     [
@@ -114,6 +127,7 @@ def test_options_that_do_not_fit_are_refused(client: Client) -> None:
     refused(ask(client, format="jpeg", lossless=True), "#/lossless")
     refused(ask(client, format="webp", quality=50, lossless=True), "#/lossless")
     refused(ask(client, NPZ, scale=2), "#/scale")
+    refused(ask(client, NPZ, format="png"), "#/format")
     refused(ask(client, scale=33), "#/scale")
     refused(ask(client, scale=0), "#/scale")
     for accept in (LINES, MIXED, RAW, ZIP, NPZ):
