@@ -207,7 +207,7 @@ def animation_of(name: str | None, accept: str | None) -> Animation:
     """The one that a body names, or else the Accept header. Raises NotAcceptable."""
     if name is not None:
         return ANIMATIONS[name]
-    return BY_MEDIA_TYPE[choose_media_type(accept, list(BY_MEDIA_TYPE), given="A film")]
+    return BY_MEDIA_TYPE[choose_media_type(accept, list(BY_MEDIA_TYPE))]
 
 
 def stops(given: str | list[int]) -> list[int]:

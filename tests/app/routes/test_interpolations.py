@@ -217,34 +217,6 @@ def test_unknown_models_and_forms_are_said(client: Client) -> None:
     assert client.get(f"{CATS}/interpolation.mp4").status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("accept", "body", "media_type"),
-    [
-        ("image/gif", {}, "image/gif"),
-        ("image/png, image/*;q=0.5", {}, "image/webp"),
-        ("*/*", {}, "image/webp"),
-        ("image/webp", {"format": "gif"}, "image/gif"),
-    ],
-)
-def test_the_accept_header_decides_where_the_body_does_not(
-    client: Client, accept: str, body: dict[str, str], media_type: str
-) -> None:
-    """A body that names a format gets it, whatever the header says."""
-    asked = {"model": "cats", "seeds": [1, 2], "frames": 2} | body
-    answer = client.post("/v1/interpolations", json=asked, headers={"Accept": accept})
-    assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
-
-
-def test_a_film_that_nobody_could_show_is_not_made(client: Client) -> None:
-    """406 that says which films there are."""
-    asked = {"model": "cats", "seeds": [1, 2], "frames": 2}
-    answer = client.post("/v1/interpolations", json=asked, headers={"Accept": "video/mp4"})
-    assert (answer.status_code, answer.json()["detail"]) == (
-        406,
-        "A film answers image/webp, image/gif, none of which the Accept header takes.",
-    )
-
-
 def test_the_client_asks_for_films(client: Client) -> None:
     """With a list or text, and the options of the body."""
     with Ganvil(str(client.base_url)) as ganvil:
