@@ -119,8 +119,6 @@ def wants_grid(body: GenerationRequest, media_type: str, n: int) -> bool:
         raise invalid("#/labels", "Labels are written into a grid: ask for layout grid, or leave them out.")
     if body.columns is not None and not grid:
         raise invalid("#/columns", "A grid has columns: ask for layout grid, or leave them out.")
-    if body.format is not None and media_type == NPZ:
-        raise invalid("#/format", "An npz holds the pixels themselves: leave the format out.")
     if body.scale > 1 and media_type == NPZ:
         raise invalid("#/scale", "An npz has the samples as they are: leave the scale out.")
     return grid
