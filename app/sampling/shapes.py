@@ -3,7 +3,7 @@
 A matrix product or a convolution may be summed in another order at another batch size, so that the same z gives other last bits
 and now and then another pixel. Therefore forwards run at few shapes only, padded up. What a row *is*, is its result as the first
 of `BASE` rows. A shape is used only when it gave those very bits, in every place, to random rows (at least `BASE` of them) when
-the model was loaded.
+the model was loaded. Once the other places of `BASE` rows were seen to give the same as the first, they count as much.
 (On CPUs without matrix units one row was seen to agree with many for all families once their linear layers are steady, see
 `models.prepared`; 1 x 1 convolutions of 16 rows and more are another kernel than those of 4.)
 """
@@ -21,7 +21,8 @@ BASE = 4
 CANDIDATES = (1, BASE, 8, 16, 32, 64)  # ascending
 LONGEST_FORWARD_SECONDS = 0.25  # others wait for a forward to end: larger shapes than this are not worth it
 MOST_FORWARD_SECONDS = 5.0  # of `BASE` rows; a network that takes longer is not served, or all others would wait for it
-TIMINGS = 3  # of each shape, of which the least counts: the first forwards of a shape are slow, and others disturb
+TIMINGS = 3  # of each shape, of which the least counts, for others disturb
+TIMING_SECONDS = 0.02  # of a shape are enough: loading waits for them
 
 Forward = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
@@ -52,35 +53,39 @@ def verify(forward: Forward) -> Shapes:
 
     The same probe number must stand for the same random row at every call. Raises TooHeavy for a network that is too slow.
     """
-    reference: list[bytes] = []
     capacity: dict[int, int] = {}
     seconds: dict[int, float] = {}
-
-    def extend_reference(rows: int) -> None:
-        for probe in range(len(reference), rows):
-            begun = time.thread_time()
-            output = forward(np.arange(probe, probe + BASE))
-            seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
-            if probe and seconds[BASE] > MOST_FORWARD_SECONDS:  # the very first forward also sets things up
-                raise TooHeavy(
-                    f"This model takes {seconds[BASE]:.0f} s for {BASE} samples here, and {MOST_FORWARD_SECONDS:g} s are the most,"
-                    " since all others would wait for it: download it and sample elsewhere."
-                )
-            reference.append(output[0].tobytes())
-
-    extend_reference(BASE)
+    windows = [_base_rows(forward, probe, seconds) for probe in range(BASE)]
+    reference = [rows[0] for rows in windows]
+    alike = all(rows[: BASE - probe] == reference[probe:] for probe, rows in enumerate(windows))
+    places = BASE if alike else 1  # the first place is right by definition
     for shape in CANDIDATES:
+        if shape == BASE:
+            capacity[BASE] = places
+            continue
         if shape > BASE and seconds[BASE] / BASE * shape > LONGEST_FORWARD_SECONDS:
             break
-        extend_reference(shape)
+        while len(reference) < shape:
+            reference += _base_rows(forward, len(reference), seconds)[:places]
         starts = range(0, max(shape, BASE), shape)
         rows = [row.tobytes() for start in starts for row in forward(np.arange(start, start + shape))]
         if rows == reference[: len(rows)]:
             capacity[shape] = shape
-            seconds[shape] = min(seconds.get(shape, np.inf), *(_time(forward, shape) for _ in range(TIMINGS)))
-        elif shape == BASE:
-            capacity[BASE] = 1  # its first place is right by definition
+            seconds[shape] = _time(forward, shape)
     return Shapes(plan(capacity, seconds), capacity, seconds)
+
+
+def _base_rows(forward: Forward, probe: int, seconds: dict[int, float]) -> list[bytes]:
+    """What `BASE` rows give from this probe on, each in its place, and the least time that it took. Raises TooHeavy."""
+    begun = time.thread_time()
+    rows = [row.tobytes() for row in forward(np.arange(probe, probe + BASE))]
+    seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
+    if probe and seconds[BASE] > MOST_FORWARD_SECONDS:  # the very first forward also sets things up
+        raise TooHeavy(
+            f"This model takes {seconds[BASE]:.0f} s for {BASE} samples here, and {MOST_FORWARD_SECONDS:g} s are the most,"
+            " since all others would wait for it: download it and sample elsewhere."
+        )
+    return rows
 
 
 def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]:
@@ -96,6 +101,11 @@ def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]
 
 def _time(forward: Forward, shape: int) -> float:
     """CPU time of this thread: what others do on this machine at the moment must not decide the plan."""
-    begun = time.thread_time()
-    forward(np.arange(shape))
-    return time.thread_time() - begun
+    times: list[float] = []
+    for _ in range(TIMINGS):
+        begun = time.thread_time()
+        forward(np.arange(shape))
+        times.append(time.thread_time() - begun)
+        if sum(times) >= TIMING_SECONDS:
+            break
+    return min(times)

@@ -63,6 +63,34 @@ def test_places_of_the_base_shape_that_differ_stay_empty() -> None:
     assert found.rows == 1
 
 
+@pytest.mark.parametrize("place", range(1, BASE))
+def test_one_place_that_differs_is_found(place: int) -> None:
+    """One bit in one place of the base shape, and what it gives counts for nothing: its first place is compared with."""
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        output = steady(numbers)
+        if len(numbers) == BASE:
+            output[place] = last_bit(output[place])
+        return output
+
+    assert verify(forward).capacity == {shape: 1 if shape == BASE else shape for shape in CANDIDATES}
+
+
+@pytest.mark.parametrize(("enough_seconds", "timings"), [(1.0, shapes.TIMINGS), (0.0, 1)])
+def test_loading_takes_few_forwards(monkeypatch: pytest.MonkeyPatch, enough_seconds: float, timings: int) -> None:
+    """All rows of the base shape are compared with once its places agree, and what takes long is timed once."""
+    monkeypatch.setattr(shapes, "TIMING_SECONDS", enough_seconds)
+    calls: list[int] = []
+
+    def forward(numbers: np.ndarray) -> np.ndarray:
+        calls.append(len(numbers))
+        return steady(numbers)
+
+    verify(forward)
+    wanted = dict.fromkeys(CANDIDATES, 1 + timings) | {1: BASE + timings, BASE: BASE + (64 - BASE) // BASE}
+    assert {shape: calls.count(shape) for shape in CANDIDATES} == wanted
+
+
 def test_not_a_number_is_compared_by_its_bits() -> None:
     """A network that diverged can still be sampled in batches."""
     assert verify(lambda numbers: np.full((len(numbers), 2), np.nan, np.float32)).rows == 64
