@@ -155,7 +155,7 @@ class Admission:
             return
         last = pace * sum(min(place.left, share) for place in self.waiters)
         if last > allowed:
-            raise _busy(f"Its turn would come in {last:.2g} s, which is too late", last - allowed)
+            raise _busy(f"Its turn would come in {last + lag:.2g} s, which is too late", last - allowed)
 
 
 def _busy(reason: str, seconds: float) -> Busy:

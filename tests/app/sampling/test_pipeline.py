@@ -170,7 +170,7 @@ def test_a_deadline_that_passes_frees_the_place(
             patient = asyncio.create_task(sampler.generate(dcgan, [1]))
             await asyncio.sleep(0.05)
             with pytest.raises(DeadlineExceeded):
-                await sampler.gather(dcgan, Seeds.of(SEEDS), None, 0.1)
+                await sampler.gather(dcgan, Seeds.of(SEEDS), None, 1.0)
             assert sampler.admission.waiting == 1
             may_go.set()
             assert len(await patient) == 1
