@@ -8,7 +8,7 @@ from app.errors import FieldError, Invalid
 from app.formats import BY_SPELLING, FORMATS
 from app.sampling import ranges
 from app.sampling.labels import index_of
-from app.sampling.seeds import check_count, parse_ranges
+from app.sampling.seeds import MOST_CHARACTERS, check_count, parse_ranges
 from app.tables import Document
 
 SHARD_SAMPLES = 2048  # of small pictures: some ten thousand are made in a second
@@ -16,7 +16,6 @@ SHARD_PIXELS = 2**21  # of larger ones, all together
 LEAST_SAMPLES = 64
 MOST_SHARDS = 10_000  # each is an object and a row
 MOST_SHARD_BYTES = 2**30  # of pixels
-MOST_CHARACTERS = 65_536  # of seeds as text, which every view of a batch has
 TOO_MANY = "{count} samples were asked for, and one batch has {limit} at most: make several batches."
 
 
@@ -52,18 +51,23 @@ def check(request: Request, info: Document, *, limit: int) -> Checked:
         "container": request.container,
         "shard_size": _shard_size(request.shard_size, total, info),
     }
-    return Checked(ranges.text(seeds), total, options)
+    return Checked(_text(seeds), total, options)
 
 
 def _ranges(seeds: str | list[int], limit: int) -> list[range]:
     if isinstance(seeds, str):
         return parse_ranges(seeds, limit=limit, too_many=TOO_MANY)
     check_count(len(seeds), limit=limit, pointer="#/seeds", too_many=TOO_MANY)
-    found = ranges.runs(seeds)
-    if (length := len(ranges.text(found))) > MOST_CHARACTERS:
-        detail = f"The list has {length} characters as text, where what follows on one another counts as a range; it may have "
+    return ranges.runs(seeds)
+
+
+def _text(seeds: list[range]) -> str:
+    """What every view of a batch has of its seeds."""
+    text = ranges.text(seeds)
+    if len(text) > MOST_CHARACTERS:  # only a list may be so long
+        detail = f"The list has {len(text)} characters as text, where what follows on one another counts as a range; it may have "
         raise _invalid("#/seeds", f"{detail}{MOST_CHARACTERS}: make several batches, or sort the seeds.")
-    return found
+    return text
 
 
 def _truncation(value: float) -> float:

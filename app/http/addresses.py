@@ -14,7 +14,7 @@ from app.http.answers import CLIENT_CLOSED_REQUEST, Headers, cache_headers, pixe
 from app.http.downloads import names
 from app.http.leaving import UnlessClientLeaves
 from app.registry import Resolved
-from app.sampling import Encoding, Sampler, Seeds, Sent
+from app.sampling import Encoding, Sampler, Seeds, Sent, sample_shape
 from app.settings import Settings
 
 
@@ -77,7 +77,7 @@ async def answer(
     headers["Content-Type"] = address.format.media_type
     if address.format.name == "raw":
         info, scale = address.resolved.info, address.scale
-        headers |= pixel_headers((info["height"] * scale, info["width"] * scale, info["channels"]))
+        headers |= pixel_headers(sample_shape(info, scale))
     if method == "HEAD":
         return Answer(200, headers)
     with UnlessClientLeaves(receive) as leaving:

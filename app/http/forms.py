@@ -159,9 +159,9 @@ async def answer_npz(order: Order, sampler: Sampler) -> Response:
     """The pixels themselves; sent while they are made."""
 
     async def write(bundle: Bundle, parts: AsyncGenerator[Samples, None]) -> AsyncGenerator[bytes, None]:
-        info, n = order.resolved.info, len(order)
+        n = len(order)
         labels: list[int] = []
-        with bundle.array("images", (n, info["height"], info["width"], info["channels"]), np.uint8) as append:
+        with bundle.array("images", (n, *order.shape), np.uint8) as append:
             async for samples in parts:
                 append(samples.images)
                 labels += [-1] * len(samples) if samples.labels is None else samples.labels

@@ -18,7 +18,7 @@ from app.errors import FieldError, Invalid
 from app.formats import Format, captions, check_grid, check_scale, grid
 from app.provenance import Provenance
 from app.registry import Resolved
-from app.sampling import Encoding, Latents, Sampler, Samples, Seeds, Sent, picture_bytes
+from app.sampling import Encoding, Latents, Sampler, Samples, Seeds, Sent, picture_bytes, sample_shape
 from app.sampling.inputs import Inputs
 from app.sampling.labels import index_of
 from app.sampling.ranges import runs, text
@@ -70,8 +70,7 @@ class Order:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the pixels of each file: height, width, channels."""
-        info = self.resolved.info
-        return info["height"] * self.scale, info["width"] * self.scale, info["channels"]
+        return sample_shape(self.resolved.info, self.scale)
 
     @property
     def inputs(self) -> Inputs:

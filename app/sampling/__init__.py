@@ -30,8 +30,9 @@ from app.sampling.snapshots import snapshot_folder
 from app.sampling.threads import Threads, outcome_of, shutting_down
 from app.settings import Settings
 from app.storage import Storage
+from app.tables import Document
 
-__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds", "Sent", "picture_bytes"]
+__all__ = ["Encoding", "Latents", "Sampler", "Samples", "Seeds", "Sent", "picture_bytes", "sample_shape"]
 
 T = TypeVar("T")
 
@@ -243,9 +244,12 @@ def _together(made: Sequence[Samples]) -> Samples:
 
 def picture_bytes(resolved: Resolved, scale: int = 1) -> int:
     """Of the pixels of one sample, enlarged."""
-    info = resolved.info
-    size: int = info["height"] * info["width"] * info["channels"] * scale**2
-    return size
+    return math.prod(sample_shape(resolved.info, scale))
+
+
+def sample_shape(info: Document, scale: int = 1) -> tuple[int, int, int]:
+    """Height, width and channels of one sample of a model that makes what `info` says, enlarged."""
+    return info["height"] * scale, info["width"] * scale, info["channels"]
 
 
 def _samples(rows: Rows) -> Samples:

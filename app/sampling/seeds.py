@@ -9,6 +9,7 @@ from models.config import DRAWN_BELOW, MAX_SEED
 
 PART = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?")
 LIKE = "seeds are whole numbers from 0 on, written like 0-63,70."
+MOST_CHARACTERS = 65_536  # of seeds as text
 MOST_SHOWN = 40  # characters of what is wrong
 TOO_MANY = (
     "{count} samples were asked for, and one request may ask for {limit} at most: ask several times, or make a batch with "

@@ -76,16 +76,15 @@ def verify(forward: Forward) -> Shapes:
 
 
 def _base_rows(forward: Forward, probe: int, seconds: dict[int, float]) -> list[bytes]:
-    """What `BASE` rows give from this probe on, each in its place, and the least time that it took. Raises TooHeavy."""
-    begun = time.thread_time()
-    rows = [row.tobytes() for row in forward(np.arange(probe, probe + BASE))]
-    seconds[BASE] = min(seconds.get(BASE, np.inf), time.thread_time() - begun)
+    """What `BASE` rows give from this probe on, each in its place. Notes the least time that it took; raises TooHeavy."""
+    output, taken = _timed(forward, probe, BASE)
+    seconds[BASE] = min(seconds.get(BASE, np.inf), taken)
     if probe and seconds[BASE] > MOST_FORWARD_SECONDS:  # the very first forward also sets things up
         raise TooHeavy(
             f"This model takes {seconds[BASE]:.0f} s for {BASE} samples here, and {MOST_FORWARD_SECONDS:g} s are the most,"
             " since all others would wait for it: download it and sample elsewhere."
         )
-    return rows
+    return [row.tobytes() for row in output]
 
 
 def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]:
@@ -100,12 +99,15 @@ def plan(capacity: dict[int, int], seconds: dict[int, float]) -> tuple[int, ...]
 
 
 def _time(forward: Forward, shape: int) -> float:
-    """CPU time of this thread: what others do on this machine at the moment must not decide the plan."""
+    """The least of a few forwards of this shape."""
     times: list[float] = []
-    for _ in range(TIMINGS):
-        begun = time.thread_time()
-        forward(np.arange(shape))
-        times.append(time.thread_time() - begun)
-        if sum(times) >= TIMING_SECONDS:
-            break
+    while not times or (len(times) < TIMINGS and sum(times) < TIMING_SECONDS):
+        times.append(_timed(forward, 0, shape)[1])
     return min(times)
+
+
+def _timed(forward: Forward, probe: int, shape: int) -> tuple[NDArray[np.float32], float]:
+    """So many rows from this probe on, and CPU time of this thread: what others do on this machine must not decide the plan."""
+    begun = time.thread_time()
+    output = forward(np.arange(probe, probe + shape))
+    return output, time.thread_time() - begun

@@ -1,18 +1,16 @@
 """Batches on the wire."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import ConfigDict, Field
 
 from app import batches, tables
 from app.batches.containers import CONTAINERS, ContainerName
-from app.batches.requests import MOST_CHARACTERS
-from app.sampling import ranges
+from app.sampling import ranges, sample_shape
 from app.sampling.seeds import parse_ranges
 from app.schemas.base import MAX_INTEGER, Body, Failure, Time, View
-from app.schemas.generations import ClassName, FormatName
+from app.schemas.generations import ClassName, FormatName, SeedsGiven
 from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
-from models.config import Seed
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MEDIA_TYPES = sorted({media for entry in CONTAINERS.values() for media in (entry.media_type, entry.archive_media_type)})
@@ -24,9 +22,7 @@ class BatchRequest(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"model": "digits", "seeds": "0-999"}})
 
     model: str = Field(pattern=REF_PATTERN, description=REF_DESCRIPTION)
-    seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=MOST_CHARACTERS)] = Field(
-        description="Text such as `0-49999` or `0-9,20,30-39`, or a list."
-    )
+    seeds: SeedsGiven = Field(description="Text such as `0-49999` or `0-9,20,30-39`, or a list.")
     class_: ClassName | None = Field(
         None,
         alias="class",
@@ -145,7 +141,7 @@ class BatchManifest(View):
             "dataset_sha256": (row.info.get("dataset") or {}).get("sha256"),
             "classes": row.info["classes"],
             "class": view.class_,
-            "shape": [row.info[side] for side in ("height", "width", "channels")],
+            "shape": sample_shape(row.info),
             "samples": row.total,
             "engine": _only({shard.engine for shard in made}),
             "encoder": _only({shard.encoder for shard in made}),

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StrictInt, StrictStr
 
 from app.formats import BY_SPELLING, FORMATS
+from app.sampling.seeds import MOST_CHARACTERS
 from app.schemas.base import MAX_INTEGER, Body, View
 from app.schemas.models import REF_DESCRIPTION, REF_PATTERN
 from models.config import Seed
@@ -21,6 +22,9 @@ FormatName = Annotated[str, AfterValidator(known_format), Field(json_schema_extr
 ClassName = Annotated[StrictStr, Field(max_length=200)] | Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
 
 
+SeedsGiven = Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=MOST_CHARACTERS)]
+
+
 class GenerationRequest(Body):
     """Which samples. With `seed` and `n`: the seeds seed .. seed + n - 1; without seeds the server draws them, below 2^53."""
 
@@ -29,7 +33,7 @@ class GenerationRequest(Body):
     model: str = Field(pattern=REF_PATTERN, description=REF_DESCRIPTION)
     n: int | None = Field(None, ge=1, le=MAX_INTEGER, description="How many; 1 unless `seeds` are given.")
     seed: Seed | None = Field(None, description="The first seed.")
-    seeds: Annotated[list[Seed], Field(fail_fast=True)] | Annotated[str, Field(max_length=65_536)] | None = Field(
+    seeds: SeedsGiven | None = Field(
         None, description="A list of seeds, or text such as `0-63,70`; in place of `seed` and `n`."
     )
     z: Annotated[list[list[float]], Field(fail_fast=True)] | Annotated[str, Field(max_length=2**20)] | None = Field(
